@@ -1,0 +1,183 @@
+"""gaugefn beside the Python loops of benches/peers, alternately, in one run. Called by scripts/bench.
+
+What is measured, all with the yardstick function handler_vm and events of about 2 KB:
+
+closed loop   gaugefn runs the default deployment (key to key, each value a change), watch = notify. A driver SETs an
+              event, waits until the server announces the write of the output key, and SETs the next. The whole way
+              counts, the driver's own SET and two process wake-ups included.
+seed loop     the loop that the default deployment replaces. Its own SET of the event is not counted, and it needs no
+              wake-up: it reads as soon as it has written. So this comparison leans towards the seed loop.
+from a file   gaugefn reads events from a file as fast as it can and stores each result in a key: no GET and no wait
+              for a change, but the same function and one SET per event.
+invoke        `gaugefn invoke` over the same events, results to a file: parse, function, serialise, no Redis. Beside
+              it the floor, the same three steps in a tight Python loop with json and with orjson.
+
+Start-up is outside of all figures: gaugefn's runs over a file are the difference between many events and one.
+"""
+import argparse
+import os
+import pathlib
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from driver import Connection, closed_loop
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PEERS = ROOT / "benches/peers"
+HANDLER = PEERS / "handler_vm.py"
+LINES = (ROOT / "tests/data/metrics.jsonl").read_bytes().splitlines()
+
+
+def start_redis(folder):
+    """A server of our own on a free loopback port; returns (process, port)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    options += ["--dir", folder]
+    server = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    for _ in range(100):
+        try:
+            Connection(port).close()
+            return server, port
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    raise SystemExit("bench: redis-server did not start within 5 s")
+
+
+class Bench:
+    def __init__(self, gaugefn, port, events, folder):
+        self.gaugefn, self.port, self.folder = gaugefn, port, pathlib.Path(folder)
+        self.events = [LINES[i % len(LINES)] for i in range(events)]
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(port),
+            "REDIS_OUTPUT_KEY": "result",
+            "USER_MODULE_PATH": str(HANDLER),
+        }
+        self.one, self.many = self.folder / "one.jsonl", self.folder / "many.jsonl"
+        self.one.write_bytes(LINES[0] + b"\n")
+        # long enough that start-up, some ten milliseconds, does not matter even where it varies
+        self.many_count = 4 * events
+        self.many.write_bytes(b"".join(LINES[i % len(LINES)] + b"\n" for i in range(self.many_count)))
+
+    def peer(self, script, *arguments):
+        output = subprocess.run([sys.executable, PEERS / script, *arguments], stdout=subprocess.PIPE, check=True)
+        return float(output.stdout)
+
+    def closed_loop(self):
+        """(events per second, µs at the median, µs at the 99th percentile)"""
+        environment = self.environment | {"GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__WATCH": "notify"}
+        with open(self.folder / "run.log", "wb") as log:
+            runtime = subprocess.Popen([self.gaugefn, "run"], env=environment, stdout=log, stderr=log)
+        control = Connection(self.port)
+        try:
+            # announced for this measurement alone: the others should not pay for it
+            control.call("CONFIG", "SET", "notify-keyspace-events", "K$")
+            control.call("DEL", "metrics", "result")
+            control.call("SET", "metrics", LINES[-1])
+            deadline = time.monotonic() + 20
+            while control.call("GET", "result") is None:
+                if runtime.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"bench: gaugefn stored no result:\n{(self.folder / 'run.log').read_text()}")
+                time.sleep(0.01)
+            closed_loop(self.port, self.events[:200], "metrics", "result")
+            start = time.perf_counter()
+            seconds = closed_loop(self.port, self.events, "metrics", "result")
+            total = time.perf_counter() - start
+        finally:
+            runtime.send_signal(signal.SIGTERM)
+            runtime.wait(timeout=30)
+            control.call("CONFIG", "SET", "notify-keyspace-events", "")
+            control.close()
+        if runtime.returncode != 0:
+            raise SystemExit(f"bench: gaugefn run ended with {runtime.returncode} after SIGTERM")
+        cuts = statistics.quantiles(seconds, n=100)
+        return len(seconds) / total, cuts[49] * 1e6, cuts[98] * 1e6
+
+    def timed(self, command, environment):
+        start = time.perf_counter()
+        with open(self.folder / "run.log", "wb") as log, open(self.folder / "output", "wb") as output:
+            subprocess.run(command, env=environment, stdout=output, stderr=log, check=True)
+        return time.perf_counter() - start
+
+    def from_file(self):
+        def run(path):
+            source = "GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__"
+            return self.timed(
+                [self.gaugefn, "run"], self.environment | {f"{source}USE": "file", f"{source}PATH": str(path)}
+            )
+
+        return (self.many_count - 1) / (run(self.many) - run(self.one))
+
+    def invoke(self):
+        def run(path):
+            return self.timed([self.gaugefn, "invoke", HANDLER, "--event", path], self.environment)
+
+        return (run(self.many) - run(self.one)) / (self.many_count - 1) * 1e6
+
+    def round(self):
+        seed = self.peer("seed_loop.py", "--port", str(self.port), "--events", str(len(self.events)))
+        closed, median, tail = self.closed_loop()
+        return {
+            "seed": seed,
+            "closed": closed,
+            "closed_p50": median,
+            "closed_p99": tail,
+            "file": self.from_file(),
+            "json": self.peer("floor.py", "json"),
+            "orjson": self.peer("floor.py", "orjson"),
+            "invoke": self.invoke(),
+        }
+
+
+def table(rounds):
+    """Medians with their range; a ratio is the median of the ratios of each round."""
+
+    def row(title, key, unit, *against):
+        values = [one[key] for one in rounds]
+        ratios = [statistics.median(one[key] / one[other] for one in rounds) for other in against]
+        spread = f"{min(values):.0f}–{max(values):.0f}"
+        print(f"{title:<34}{statistics.median(values):>10.0f} {unit:<10}{spread:>16}", *(f"{r:>10.2f}" for r in ratios))
+
+    print(f"{len(rounds)} rounds, medians" + " " * 26 + f"{'min–max':>17} {'÷ seed':>10}")
+    row("seed loop, key to key", "seed", "events/s", "seed")
+    row("gaugefn, key to key, closed loop", "closed", "events/s", "seed")
+    row("gaugefn, file to key", "file", "events/s", "seed")
+    row("gaugefn, SET to result, p50", "closed_p50", "µs")
+    row("gaugefn, SET to result, p99", "closed_p99", "µs")
+    print()
+    print(" " * 61 + f" {'÷ json':>10} {'÷ orjson':>10}")
+    row("floor, json", "json", "µs/event", "json", "orjson")
+    row("floor, orjson", "orjson", "µs/event", "json", "orjson")
+    row("gaugefn invoke", "invoke", "µs/event", "json", "orjson")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="gaugefn beside the Python loops of benches/peers")
+    parser.add_argument("--gaugefn", required=True, type=pathlib.Path, help="the release binary")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--events", type=int, default=5000, help="of each closed loop and of the seed loop")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gaugefn-bench-") as folder:
+        server, port = start_redis(folder)
+        try:
+            bench = Bench(arguments.gaugefn.resolve(), port, arguments.events, folder)
+            rounds = []
+            for number in range(arguments.rounds):
+                print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+                rounds.append(bench.round())
+        finally:
+            server.terminate()
+            server.wait()
+    table(rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+//! Lets the binary and the integration tests find the libpython they were linked with.
+
+// the only way for a build script to speak to cargo
+#![allow(clippy::print_stdout)]
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_PYTHON").is_some() {
+        // link arguments do not propagate from the crate `executors`, which has the same line
+        pyo3_build_config::add_libpython_rpath_link_args();
+    }
+}

@@ -1,0 +1,179 @@
+//! Executor `python`: a Python function in this process, on its first thread.
+//!
+//! The module is imported once and lives on; `context` is one object, and `context.env` is whatever the function puts
+//! there. Events are parsed by Python's own `json.loads`, results written by its `json.dumps`. A call that raises is
+//! an outcome of its event; nothing that Python raises ends the process. What user code prints or logs becomes
+//! records. There is one interpreter, hence one Python function, per process. Nothing remote is involved, except that
+//! pip is run first where `requirements` is set.
+//!
+//! ```toml
+//! [functions.vm.executor]
+//! use = "python"
+//! path = ["/opt/lib"]                      # before sys.path, after the function's own folders
+//! venv = "/opt/venv"                       # default: VIRTUAL_ENV, else the Python of the build
+//! requirements = "/opt/requirements.txt"   # installed into a private folder, once per content
+//! ```
+
+mod call;
+mod interpreter;
+mod measure;
+mod module;
+mod records;
+mod requirements;
+mod venv;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use runtime_core::config::section::Concern;
+use runtime_core::contract::{Brief, Executor, Function, Module};
+use runtime_core::main_thread::MainThread;
+use runtime_core::{Entry, Fault, Kind, Site};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The options.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// Folders for `sys.path`, after the function's own and before everything else.
+    path: Vec<PathBuf>,
+    /// The folder of a virtual environment whose packages are used. Default: `VIRTUAL_ENV`.
+    venv: Option<PathBuf>,
+    /// A requirements file that pip installs before the function is imported.
+    requirements: Option<PathBuf>,
+}
+
+/// Prepares the one Python function of this process.
+struct Python {
+    /// The options, as they are.
+    config: Config,
+    /// Where Python runs: signal handlers, and many C libraries, insist on the first thread.
+    main_thread: MainThread,
+}
+
+impl Kind for Python {
+    type Role = dyn Executor;
+    type Config = Config;
+    const NAME: &'static str = "python";
+    const SUMMARY: &'static str = "a Python function, called with the parsed event and a context";
+
+    fn review(config: &Config) -> Vec<Concern> {
+        let empty = |path: &PathBuf| path.as_os_str().is_empty();
+        let mut concerns = Vec::new();
+        if config.path.iter().any(empty) {
+            concerns.push(Concern::new("path", "an entry is empty; name folders, or leave the option out"));
+        }
+        if config.venv.as_ref().is_some_and(empty) {
+            concerns.push(Concern::new("venv", "is empty; name a folder, or leave the option out"));
+        }
+        if config.requirements.as_ref().is_some_and(empty) {
+            concerns.push(Concern::new("requirements", "is empty; name a file, or leave the option out"));
+        }
+        concerns
+    }
+
+    async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Executor>, Fault> {
+        Ok(Box::new(Self { config, main_thread: site.main_thread.clone() }))
+    }
+}
+
+inventory::submit!(Entry::of::<Python>());
+
+#[async_trait]
+impl Executor for Python {
+    async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
+        let module = module.ok_or_else(|| Fault::internal("executor 'python' was given no module"))?;
+        let seat = Seat::take(&brief.function)?;
+        let executable = venv::executable(self.config.venv.as_deref())?;
+        let site = match &self.config.requirements {
+            Some(file) => Some(requirements::install(file, &executable, &brief.function).await?),
+            None => None,
+        };
+        let keep = module.keep.clone();
+        let paths = self.folders(&brief.function)?;
+        let parts = call::guarded(&self.main_thread, move || {
+            interpreter::start(&executable)?;
+            module::load(&module, &brief, &paths, site.as_deref())
+        })
+        .await??;
+        seat.keep();
+        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep)))
+    }
+}
+
+impl Python {
+    /// The configured folders, absolute: a function may change its working folder.
+    fn folders(&self, function: &str) -> Result<Vec<PathBuf>, Fault> {
+        let absolute = |path: &PathBuf| {
+            let folder = std::path::absolute(path).map_err(|error| {
+                Fault::config(format!("executor option path: {} has no absolute form", path.display())).caused_by(error)
+            })?;
+            if !folder.exists() {
+                // as any Python does with such an entry, but not silently
+                tracing::warn!(function, folder = %folder.display(), "executor option path names what is not there");
+            }
+            Ok(folder)
+        };
+        self.config.path.iter().map(absolute).collect()
+    }
+}
+
+/// The right to be the Python function of this process; given back unless the function came to be.
+struct Seat {
+    kept: bool,
+}
+
+static SEATED: Mutex<Option<Arc<str>>> = Mutex::new(None);
+
+impl Seat {
+    fn take(function: &Arc<str>) -> Result<Self, Fault> {
+        let mut seated = SEATED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = &*seated {
+            return Err(Fault::config(format!(
+                "function '{function}': only one Python function runs inside one process, and '{other}' is there \
+                 already; several would need isolation = \"process\", which is not available in this version: \
+                 run one gaugefn for each"
+            )));
+        }
+        *seated = Some(function.clone());
+        Ok(Self { kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.kept {
+            *SEATED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_options_are_named() {
+        let config = Config { path: vec![PathBuf::new()], venv: Some(PathBuf::new()), requirements: None };
+        let options: Vec<_> = Python::review(&config).iter().map(|concern| concern.option).collect();
+        assert_eq!(options, ["path", "venv"]);
+        assert!(Python::review(&Config::default()).is_empty());
+    }
+
+    #[test]
+    fn a_seat_that_is_not_kept_is_free_again() {
+        drop(Seat::take(&"a".into()).unwrap());
+        Seat::take(&"b".into()).unwrap().keep();
+        let Err(fault) = Seat::take(&"c".into()) else { panic!("taken twice") };
+        assert!(fault.to_string().starts_with("function 'c': only one Python function runs"), "{fault}");
+        assert!(fault.to_string().contains("not available in this version"), "{fault}");
+        assert_eq!(fault.blame().exit_code(), 78);
+    }
+}

@@ -1,0 +1,152 @@
+"""What a call needs beyond the call itself: awaiting, and words for what went wrong."""
+
+import importlib
+import os
+import traceback
+
+# How the files of the runtime itself are named in tracebacks.
+OWN = "<gaugefn>"
+
+_loop = None
+
+
+def awaited(result):
+    """The result of an entry function; of an `async def` what it returns, on one event loop for all calls."""
+    global _loop
+    # neither is needed by a function without `async`, and asyncio takes longer to import than most functions
+    import inspect
+
+    if not inspect.isawaitable(result):
+        return result
+    import asyncio
+
+    if _loop is None:
+        _loop = asyncio.new_event_loop()
+    return _loop.run_until_complete(_whole(result))
+
+
+async def _whole(awaitable):
+    return await awaitable
+
+
+def end():
+    """Ends the event loop as asyncio.run() would."""
+    global _loop
+    loop, _loop = _loop, None
+    if loop is None:
+        return
+    import asyncio
+
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+def describe(error, root):
+    """One line with the innermost place in the function's own files, and the traceback as Python prints it."""
+    line, place = type(error).__name__, None
+    report = line
+    # whatever the exception's own methods do, there is something to say
+    try:
+        line = _line(error)
+        whole = traceback.TracebackException(type(error), error, error.__traceback__)
+        place = _place(whole.stack, root)
+        _strip(whole, set())
+        report = "".join(whole.format())
+    except BaseException:
+        pass
+    return f"{line} ({place})" if place else line, report
+
+
+def _line(error):
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    if isinstance(error, SyntaxError):
+        # Python prints the place first, and the error last
+        line = text.splitlines()[-1]
+    else:
+        line = " ".join(text.split())
+    return line if len(line) <= 1000 else line[:1000] + "…"
+
+
+def _place(stack, root):
+    frames = [frame for frame in stack if not _hidden(frame)]
+    inside = [frame for frame in frames if _inside(frame.filename, root)]
+    for frame in reversed(inside or frames):
+        return f"{frame.filename}:{frame.lineno} in {frame.name}"
+    return None
+
+
+def _inside(filename, root):
+    installed = {"site-packages", "dist-packages"} & set(filename.split(os.sep))
+    return filename.startswith(root.rstrip(os.sep) + os.sep) and not installed
+
+
+def _hidden(frame):
+    """The runtime itself, and the import machinery, which Python leaves out as well."""
+    return frame.filename.startswith((OWN, "<frozen importlib")) or frame.filename == importlib.__file__
+
+
+def _strip(whole, seen):
+    """Takes out what is no code of the function's: hidden frames, and the event loop around an `async def`."""
+    if whole is None or id(whole) in seen:
+        return
+    seen.add(id(whole))
+    frames = list(whole.stack)
+    start = 0
+    for n, frame in enumerate(frames):
+        if frame.filename.startswith(OWN) and frame.name == "_whole":
+            start = n + 1
+    kept = [frame for frame in frames[start:] if not _hidden(frame)]
+    whole.stack = traceback.StackSummary.from_list(kept)
+    _strip(whole.__cause__, seen)
+    _strip(whole.__context__, seen)
+    for part in getattr(whole, "exceptions", None) or ():
+        _strip(part, seen)
+
+
+def offender(result):
+    """Where json.dumps stumbles: the path and the type of the first value that is no JSON; None if all of it is."""
+    # a stack of its own: the result may be nested more deeply than Python's allows
+    path, opened, stack = [], set(), []
+
+    def enter(step, value):
+        if value is None or isinstance(value, (str, int, float)):
+            return None
+        if not isinstance(value, (dict, list, tuple)):
+            return f"{''.join(path)}{step}: {type(value).__name__}"
+        if id(value) in opened:
+            return f"{''.join(path)}{step}: contains itself"
+        opened.add(id(value))
+        path.append(step)
+        keyed = isinstance(value, dict)
+        stack.append((value, keyed, iter(value.items() if keyed else enumerate(value))))
+        return None
+
+    found = enter("$", result)
+    while stack and found is None:
+        value, keyed, items = stack[-1]
+        for key, item in items:
+            if not keyed:
+                found = enter(f"[{key}]", item)
+            elif key is None or isinstance(key, (str, int, float)):
+                found = enter(_step(str(key)), item)
+            else:
+                found = f"{''.join(path)}: key of type {type(key).__name__}"
+            if found or stack[-1][0] is not value:
+                break
+        else:
+            stack.pop()
+            path.pop()
+            opened.discard(id(value))
+    return found
+
+
+def _step(key):
+    return f".{key}" if key.isidentifier() else f'["{key}"]'

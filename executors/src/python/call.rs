@@ -1,0 +1,231 @@
+//! The prepared function: one job on the main thread, and one hold of the GIL, for each batch.
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
+use runtime_core::Fault;
+use runtime_core::contract::{Call, Event, Function, Outcome, Returned};
+use runtime_core::main_thread::MainThread;
+
+use super::records;
+
+/// Runs `job` on the main thread; a panic in it does not take that thread down.
+pub(super) async fn guarded<T: Send + 'static>(
+    main_thread: &MainThread,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    main_thread.run(move || catch_unwind(AssertUnwindSafe(job)).map_err(|panic| panicked(&*panic))).await?
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Fault {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Fault::internal(format!("a panic below python: {}", text.unwrap_or("without a message")))
+}
+
+/// A loaded function with what its calls need, all of it Python's.
+pub(super) struct Parts {
+    handler: Py<PyAny>,
+    context: Py<PyAny>,
+    /// The folder of the function's own files, for messages.
+    root: OsString,
+    json: Py<PyModule>,
+    /// `begin` of `context.py`.
+    begin: Py<PyAny>,
+    /// `awaited`, `describe` and `offender` of `call.py`.
+    awaited: Py<PyAny>,
+    describe: Py<PyAny>,
+    offender: Py<PyAny>,
+    /// `finish` of `records.py`.
+    finish: Py<PyAny>,
+    records: Py<PyModule>,
+    call: Py<PyModule>,
+}
+
+impl Parts {
+    pub(super) fn new(
+        handler: Bound<'_, PyAny>,
+        context: Bound<'_, PyAny>,
+        root: OsString,
+        json: &Bound<'_, PyModule>,
+        records: &Bound<'_, PyModule>,
+        call: &Bound<'_, PyModule>,
+        contexts: &Bound<'_, PyModule>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            handler: handler.unbind(),
+            context: context.unbind(),
+            root,
+            json: json.clone().unbind(),
+            begin: contexts.getattr("begin")?.unbind(),
+            awaited: call.getattr("awaited")?.unbind(),
+            describe: call.getattr("describe")?.unbind(),
+            offender: call.getattr("offender")?.unbind(),
+            finish: records.getattr("finish")?.unbind(),
+            records: records.clone().unbind(),
+            call: call.clone().unbind(),
+        })
+    }
+
+    /// One event, whatever happens in it.
+    fn outcome(&self, py: Python<'_>, event: &Event, seconds: Option<f64>) -> Returned {
+        records::enter(&event.id);
+        let returned = catch_unwind(AssertUnwindSafe(|| {
+            let returned = self.returned(py, event, seconds);
+            // streams that the function has broken are its own business, and its next print will tell it
+            let _ = self.finish.call0(py);
+            returned
+        }));
+        records::enter("");
+        returned.unwrap_or_else(|panic| Returned::Failed(panicked(&*panic)))
+    }
+
+    fn returned(&self, py: Python<'_>, event: &Event, seconds: Option<f64>) -> Returned {
+        let input = match self.parse(py, &event.payload) {
+            Ok(input) => input,
+            Err(error) => return Returned::Failed(Fault::event(format!("the event is not json: {}", error.value(py)))),
+        };
+        let context = self.context.bind(py);
+        let called = self
+            .begin
+            .call1(py, (context, &event.id, event.attempt, seconds))
+            .and_then(|_| self.handler.bind(py).call1((input, context)))
+            .and_then(|result| self.settled(result));
+        let result = match called {
+            Ok(result) => result,
+            Err(error) => {
+                // the first error is the one to tell, also where the function brought a `confirm_execution` that raises
+                let _ = self.confirm(context);
+                return Returned::Failed(self.fault(py, error));
+            }
+        };
+        // nothing below confirms a call whose result cannot be stored
+        let returned = match result.is_truthy() {
+            Ok(true) => match self.dump(&result) {
+                Ok(text) => Returned::Output(text),
+                Err(fault) => return Returned::Failed(fault),
+            },
+            Ok(false) => Returned::Empty,
+            Err(error) => {
+                let fault = self.fault(py, error);
+                let line = format!("whether the result is empty cannot be told: {fault}");
+                return Returned::Failed(Fault::function(line).with_report(fault.report().unwrap_or_default()));
+            }
+        };
+        match self.confirm(context) {
+            Ok(()) => returned,
+            Err(error) => Returned::Failed(self.fault(py, error)),
+        }
+    }
+
+    fn parse<'py>(&self, py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        // looked up each time: a function may have put its own in place, and it would count in the replaced image
+        let loads = self.json.bind(py).getattr(intern!(py, "loads"))?;
+        match std::str::from_utf8(payload) {
+            // with a mark or zero bytes it may be one of the other encodings that `loads` knows
+            Ok(text) if !text.starts_with('\u{feff}') && !text.contains('\0') => loads.call1((text,)),
+            _ => loads.call1((PyBytes::new(py, payload),)),
+        }
+    }
+
+    fn settled<'py>(&self, result: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let plain = result.is_none()
+            || result.is_exact_instance_of::<PyDict>()
+            || result.is_exact_instance_of::<PyList>()
+            || result.is_exact_instance_of::<PyFloat>()
+            || result.is_exact_instance_of::<PyInt>()
+            || result.is_exact_instance_of::<PyString>()
+            || result.is_exact_instance_of::<PyBool>();
+        if plain { Ok(result) } else { self.awaited.bind(result.py()).call1((result,)) }
+    }
+
+    fn dump(&self, result: &Bound<'_, PyAny>) -> Result<Bytes, Fault> {
+        let py = result.py();
+        let dumped = self
+            .json
+            .bind(py)
+            .getattr(intern!(py, "dumps"))
+            .and_then(|dumps| dumps.call1((result,)))
+            .and_then(|text| Ok(Bytes::copy_from_slice(text.cast::<PyString>()?.to_str()?.as_bytes())));
+        dumped.map_err(|error| {
+            let found = self.offender.bind(py).call1((result,)).and_then(|found| found.extract::<Option<String>>());
+            let fault = self.fault(py, error);
+            let line = match found {
+                Ok(Some(found)) => format!("the result is not json: {found}"),
+                Ok(None) | Err(_) => format!("the result is not json: {fault}"),
+            };
+            Fault::function(line).with_report(fault.report().unwrap_or_default())
+        })
+    }
+
+    fn confirm(&self, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        context.call_method0(intern!(context.py(), "confirm_execution")).map(drop)
+    }
+
+    /// What Python raised, `SystemExit` and `KeyboardInterrupt` included.
+    fn fault(&self, py: Python<'_>, error: PyErr) -> Fault {
+        let described = self
+            .describe
+            .bind(py)
+            .call1((error.clone_ref(py).into_value(py), &self.root))
+            .and_then(|described| described.extract::<(String, String)>());
+        match described {
+            Ok((line, report)) => Fault::function(line).with_report(report),
+            Err(_) => Fault::function(error.to_string()),
+        }
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        Python::attach(|py| {
+            let ended = self.call.call_method0(py, "end");
+            let exited = py.import("atexit").and_then(|atexit| atexit.call_method0("_run_exitfuncs").map(drop));
+            let finished = self.records.call_method0(py, "finish_all");
+            let errors = [ended.map(drop), exited, finished.map(drop)].into_iter().filter_map(Result::err);
+            errors.map(|error| self.fault(py, error)).next().map_or(Ok(()), Err)
+        })
+    }
+}
+
+/// The one Python function of the process.
+pub(super) struct PythonFunction {
+    parts: Arc<Parts>,
+    main_thread: MainThread,
+    /// The unpacked folder: a function may open its files, or import from it, at any time.
+    _keep: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl PythonFunction {
+    pub(super) fn new(parts: Parts, main_thread: MainThread, keep: Option<Arc<dyn Any + Send + Sync>>) -> Self {
+        Self { parts: Arc::new(parts), main_thread, _keep: keep }
+    }
+}
+
+#[async_trait]
+impl Function for PythonFunction {
+    async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault> {
+        if call.env.is_some() {
+            return Err(Fault::config("durable state of a python function is not available in this version"));
+        }
+        let parts = self.parts.clone();
+        let events = events.to_vec();
+        guarded(&self.main_thread, move || {
+            // each event has as long as the first one
+            let seconds = call.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64());
+            Python::attach(|py| events.iter().map(|event| parts.outcome(py, event, seconds).into()).collect())
+        })
+        .await
+    }
+
+    async fn close(&mut self) -> Result<(), Fault> {
+        let parts = self.parts.clone();
+        guarded(&self.main_thread, move || parts.end()).await?
+    }
+}

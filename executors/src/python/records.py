@@ -1,0 +1,160 @@
+"""Standard streams and logging whose lines become records of the runtime's log."""
+
+import io
+import logging
+import os
+import sys
+import threading
+
+# A record is never longer, so that a function that prints without line breaks cannot fill the memory.
+LONGEST = 64 * 1024
+
+# Set by `install`: send(level, stream, text).
+_send = None
+
+# The runtime's log has locks, and a forked child inherits them in whatever state they were in. It writes to its
+# descriptors instead, which lead to the same place.
+_forked = False
+
+
+class Lines(io.RawIOBase):
+    """The bytes below a text stream. Each thread has its own unfinished line."""
+
+    def __init__(self, fd, name, level):
+        self._fd = fd
+        self._level = level
+        self._unfinished = {}
+        self.name = f"<{name}>"
+        self.stream = name
+        self.mode = "wb"
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self._fd
+
+    def isatty(self):
+        return False
+
+    def close(self):
+        # a wrapper that goes out of use closes what it wraps; the stream below outlives all of them
+        pass
+
+    def write(self, data):
+        data = bytes(data)
+        if _forked:
+            rest = data
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            return len(data)
+        thread = threading.get_ident()
+        *lines, rest = (self._unfinished.pop(thread, b"") + data).split(b"\n")
+        for line in lines:
+            self._record(line)
+        head, cr, tail = rest.rpartition(b"\r")
+        if cr and tail:
+            # a progress bar: what stands after the last carriage return is what a terminal would show
+            rest = tail
+        while len(rest) > LONGEST:
+            self._record(rest[:LONGEST])
+            rest = rest[LONGEST:]
+        if rest:
+            self._unfinished[thread] = rest
+        return len(data)
+
+    def finish(self):
+        """Makes records of the unfinished line of this thread."""
+        rest = self._unfinished.pop(threading.get_ident(), b"")
+        if rest:
+            self._record(rest)
+
+    def finish_all(self):
+        while self._unfinished:
+            self._record(self._unfinished.popitem()[1])
+
+    def _record(self, line):
+        line = line.rstrip(b"\r").rpartition(b"\r")[2]
+        for start in range(0, len(line) or 1, LONGEST):
+            _send(self._level, self.stream, line[start : start + LONGEST].decode("utf-8", "backslashreplace"))
+
+
+class LastResort(logging.Handler):
+    """Gets what no handler of the function took: warnings, as in Python, and all that context.logger lets through."""
+
+    def __init__(self, function):
+        super().__init__()
+        self._function = function
+
+    def emit(self, record):
+        if record.levelno < logging.WARNING and record.name != self._function:
+            return
+        try:
+            _message(record, self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def _message(record, text):
+    if _forked:
+        sys.stderr.write(text + "\n")
+    else:
+        _send(record.levelno, record.name, text)
+
+
+def _stream_handler_emit(original):
+    def emit(self, record):
+        # a message for one of our streams goes as one record with its own level, not as lines without one
+        if not isinstance(getattr(self.stream, "buffer", None), Lines):
+            return original(self, record)
+        try:
+            _message(record, self.format(record))
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    return emit
+
+
+def _after_fork():
+    global _forked
+    _forked = True
+
+
+def _text(lines):
+    stream = io.TextIOWrapper(lines, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True)
+    stream.mode = "w"
+    return stream
+
+
+def install(function, send):
+    global _send
+    _send = send
+    logging.lastResort = LastResort(function)
+    if _streams:
+        return
+    os.register_at_fork(after_in_child=_after_fork)
+    # the originals stay referenced: whoever holds one may go on writing to it
+    install.originals = sys.stdin, sys.stdout, sys.stderr
+    _streams.extend([Lines(1, "stdout", logging.INFO), Lines(2, "stderr", logging.WARNING)])
+    # both names, as `sys.stdout = sys.__stdout__` is how programs end a redirection of their own
+    sys.stdout = sys.__stdout__ = _text(_streams[0])
+    sys.stderr = sys.__stderr__ = _text(_streams[1])
+    # descriptor 0 may belong to a source
+    sys.stdin = sys.__stdin__ = open(os.devnull, encoding="utf-8")
+    logging.StreamHandler.emit = _stream_handler_emit(logging.StreamHandler.emit)
+
+
+def finish():
+    """After each call: what was printed without a line break belongs to this event."""
+    for lines in _streams:
+        lines.finish()
+
+
+def finish_all():
+    for lines in _streams:
+        lines.finish_all()
+
+
+_streams = []

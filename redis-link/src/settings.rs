@@ -1,0 +1,409 @@
+//! The `[redis]` table of the config file, as typed.
+//!
+//! ```toml
+//! [redis]
+//! url = "rediss://gaugefn@cache.example:6379/0"
+//! password_file = "/run/secrets/redis"
+//! ca_file = "/etc/ssl/private-ca.pem"
+//! ```
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::address::{Address, DEFAULT_HOST, DEFAULT_PORT, ParsedUrl, mask_url, parse_url};
+use crate::fault::LinkError;
+use crate::target::{Credentials, Target};
+
+/// The connection to Redis that every redis component uses unless it names its own `url`.
+///
+/// An empty text counts as not set.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Server, database and credentials in one: `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS,
+    /// `unix:/path?db=0` for a socket. `host`, `port` and `db` may add what the url leaves open, not contradict it.
+    #[schemars(extend("x-secret" = true))]
+    pub url: Option<String>,
+    /// The server's name or address; default `localhost`.
+    pub host: Option<String>,
+    /// The server's TCP port; default 6379.
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// The number of the database; default 0.
+    pub db: Option<u32>,
+    /// The ACL user; without it the server's default user.
+    pub username: Option<String>,
+    /// A file that holds the name of the ACL user; one line end after it is ignored.
+    pub username_file: Option<PathBuf>,
+    /// The password of the user. A file or a secret of the platform is the better place: see `password_file`.
+    #[schemars(extend("x-secret" = true))]
+    pub password: Option<String>,
+    /// A file that holds the password; one line end after it is ignored. It is read again for each new connection, so
+    /// that a rotated password is taken up.
+    pub password_file: Option<PathBuf>,
+    /// A file with the certificates (PEM) of the authority that signed the server's certificate, for `rediss://`;
+    /// without it the system's authorities are trusted.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Shows which fields are set, never a secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("url", &self.url.as_deref().map(mask_url))
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("db", &self.db)
+            .field("username", &self.username)
+            .field("username_file", &self.username_file)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("password_file", &self.password_file)
+            .field("ca_file", &self.ca_file)
+            .finish()
+    }
+}
+
+impl Settings {
+    /// The server as a url without a password: `redis://user@host:port/db`. For settings that [`Settings::resolve`]
+    /// would refuse, the nearest thing that can be shown. Reads no file: a user that only `username_file` names is
+    /// missing here and present in [`Target::endpoint`].
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        match self.place() {
+            Ok(place) => {
+                let name = filled(self.username.as_ref()).or(place.username.as_deref());
+                place.address.url(name, place.db)
+            }
+            Err(_) => filled(self.url.as_ref()).map_or_else(|| "redis://?".to_owned(), mask_url),
+        }
+    }
+
+    /// Checks the settings and reads the files they name; contacts nothing.
+    ///
+    /// `url_override` is a component's own `url`: it replaces the whole server. The credentials of these settings are
+    /// used with it only where it has no password of its own, names no other user, and leads to the same host and port
+    /// (not in the clear where these settings encrypt).
+    ///
+    /// # Errors
+    /// Of the class [`Trouble::Config`](crate::Trouble::Config), for values that contradict each other, an unusable url
+    /// and a file that cannot be read.
+    pub fn resolve(&self, url_override: Option<&str>) -> Result<Target, LinkError> {
+        let own = self.place()?;
+        let Some(text) = url_override.filter(|text| !text.is_empty()) else {
+            if self.ca_file.is_some() && !own.encrypted() {
+                return Err(LinkError::config(format!(
+                    "redis.ca_file is set, but {} is not encrypted: write redis.url = 'rediss://…'",
+                    self.endpoint()
+                )));
+            }
+            let credentials = self.credentials(&own)?;
+            return self.target(own.address, own.db, credentials);
+        };
+        let other = parse_url("url", text)?;
+        let mut credentials = Credentials { username: other.username, password: other.password, password_file: None };
+        if credentials.password.is_none() && own.address.may_share_credentials(&other.address) {
+            let shared = self.credentials(&own)?;
+            if credentials.username.is_none() || credentials.username == shared.username {
+                credentials = shared;
+            }
+        }
+        self.target(other.address, other.db.unwrap_or_default(), credentials)
+    }
+
+    fn target(&self, address: Address, db: u32, credentials: Credentials) -> Result<Target, LinkError> {
+        let authority = match (&address, &self.ca_file) {
+            (Address::Tcp { tls: true, .. }, Some(path)) => Some((path.as_path(), read("redis.ca_file", path)?)),
+            _ => None,
+        };
+        Target::new(address, db, credentials, authority)
+    }
+
+    /// Server and database from `url`, `host`, `port` and `db`, without any file.
+    fn place(&self) -> Result<Place, LinkError> {
+        if self.port == Some(0) {
+            return Err(LinkError::config("redis.port is 0: name the port that the server listens on, usually 6379"));
+        }
+        let host = filled(self.host.as_ref());
+        if let Some(host) = host.filter(|host| host.contains("://")) {
+            return Err(LinkError::config(format!("redis.host '{}' is a url: put it into redis.url", mask_url(host))));
+        }
+        if let Some(path) = host.filter(|host| host.starts_with('/')) {
+            return Err(LinkError::config(format!(
+                "redis.host '{path}' is a path: for a socket write redis.url = 'unix:{path}'"
+            )));
+        }
+        // several colons are an IPv6 address
+        if let Some(host) = host.filter(|host| host.matches(':').count() == 1) {
+            return Err(LinkError::config(format!("redis.host '{host}' names a port: put that into redis.port")));
+        }
+        let Some(text) = filled(self.url.as_ref()) else {
+            return Ok(Place {
+                address: Address::Tcp {
+                    host: host.unwrap_or(DEFAULT_HOST).to_owned(),
+                    port: self.port.unwrap_or(DEFAULT_PORT),
+                    tls: false,
+                },
+                db: self.db.unwrap_or_default(),
+                username: None,
+                password: None,
+            });
+        };
+        let ParsedUrl { mut address, port: url_port, db: url_db, username, password } = parse_url("redis.url", text)?;
+        let contradicts = |option: &str, value: &str| {
+            LinkError::config(format!(
+                "redis.{option} '{value}' contradicts redis.url '{}': remove one of the two",
+                mask_url(text)
+            ))
+        };
+        match &mut address {
+            Address::Tcp { host: url_host, port, .. } => {
+                if let Some(host) = host.filter(|host| !host.eq_ignore_ascii_case(url_host)) {
+                    return Err(contradicts("host", host));
+                }
+                match (self.port, url_port) {
+                    (Some(own), Some(given)) if own != given => {
+                        return Err(contradicts("port", &own.to_string()));
+                    }
+                    (Some(own), _) => *port = own,
+                    (None, _) => {}
+                }
+            }
+            Address::Unix(_) => {
+                if let Some(host) = host {
+                    return Err(contradicts("host", host));
+                }
+                if let Some(port) = self.port {
+                    return Err(contradicts("port", &port.to_string()));
+                }
+            }
+        }
+        let db = match (self.db, url_db) {
+            (Some(own), Some(given)) if own != given => {
+                return Err(contradicts("db", &own.to_string()));
+            }
+            (own, given) => own.or(given).unwrap_or_default(),
+        };
+        Ok(Place { address, db, username, password })
+    }
+
+    /// User and password from wherever they stand; each may stand in one place only.
+    fn credentials(&self, place: &Place) -> Result<Credentials, LinkError> {
+        let username = one_of([
+            ("redis.url", place.username.clone()),
+            ("redis.username", filled(self.username.as_ref()).map(str::to_owned)),
+            ("redis.username_file", read_line("redis.username_file", self.username_file.as_deref())?),
+        ])?;
+        let password = one_of([
+            ("redis.url", place.password.clone()),
+            ("redis.password", filled(self.password.as_ref()).map(str::to_owned)),
+            ("redis.password_file", read_line("redis.password_file", self.password_file.as_deref())?),
+        ])?;
+        Ok(Credentials { username, password, password_file: self.password_file.clone() })
+    }
+}
+
+struct Place {
+    address: Address,
+    db: u32,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+impl Place {
+    fn encrypted(&self) -> bool {
+        matches!(self.address, Address::Tcp { tls: true, .. })
+    }
+}
+
+fn filled(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// The one value that is set, or an error that names two places with different values, not the values.
+fn one_of(places: [(&str, Option<String>); 3]) -> Result<Option<String>, LinkError> {
+    let mut found: Option<(&str, String)> = None;
+    for (option, value) in places {
+        match (&found, value) {
+            (Some((first, one)), Some(other)) if *one != other => {
+                return Err(LinkError::config(format!(
+                    "{option} and {first} say different things: remove one of the two"
+                )));
+            }
+            (None, Some(value)) => found = Some((option, value)),
+            _ => {}
+        }
+    }
+    Ok(found.map(|(_, value)| value))
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>, LinkError> {
+    std::fs::read(path).map_err(|error| {
+        LinkError::config(format!(
+            "{option} '{}' cannot be read: check the path, the mount and its permissions",
+            path.display()
+        ))
+        .caused_by(error)
+    })
+}
+
+/// The content of a file without one line end after it; None where nothing is left.
+pub(crate) fn read_line(option: &str, path: Option<&Path>) -> Result<Option<String>, LinkError> {
+    let Some(path) = path else { return Ok(None) };
+    let text = String::from_utf8(read(option, path)?).map_err(|_| {
+        LinkError::config(format!(
+            "{option} '{}' is not UTF-8 text: write the value into it as plain text",
+            path.display()
+        ))
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok((!line.is_empty()).then(|| line.to_owned()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn from_json(value: serde_json::Value) -> Settings {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn refusal(value: serde_json::Value) -> String {
+        let error = from_json(value).resolve(None).unwrap_err();
+        assert!(!error.retry());
+        error.to_string()
+    }
+
+    #[test]
+    fn nothing_set_is_the_local_server() {
+        assert_eq!(from_json(serde_json::json!({})), Settings::default());
+        assert_eq!(Settings::default().endpoint(), "redis://localhost:6379/0");
+        let target = Settings::default().resolve(None).unwrap();
+        assert_eq!((target.host(), target.port(), target.db()), ("localhost", 6379, 0));
+        let empty = serde_json::json!({"url": "", "host": "", "username": "", "password": ""});
+        let target = from_json(empty).resolve(Some("")).unwrap();
+        assert_eq!(target.endpoint(), "redis://localhost:6379/0");
+        assert_eq!(target.username(), None);
+    }
+
+    #[test]
+    fn parts_fill_what_the_url_leaves_open() {
+        let settings = from_json(serde_json::json!({
+            "url": "redis://cache", "host": "CACHE", "port": 7000, "db": 4, "username": "bob"
+        }));
+        assert_eq!(settings.endpoint(), "redis://bob@cache:7000/4");
+        let target = settings.resolve(None).unwrap();
+        assert_eq!(target.endpoint(), "redis://bob@cache:7000/4");
+    }
+
+    #[test]
+    fn contradictions_name_both() {
+        let url = "redis://u:s3cret@cache:6379/1";
+        assert_eq!(
+            refusal(serde_json::json!({"url": url, "host": "other"})),
+            "redis.host 'other' contradicts redis.url 'redis://u:***@cache:6379/1': remove one of the two"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"url": url, "port": 7000})),
+            "redis.port '7000' contradicts redis.url 'redis://u:***@cache:6379/1': remove one of the two"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"url": url, "db": 2})),
+            "redis.db '2' contradicts redis.url 'redis://u:***@cache:6379/1': remove one of the two"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"url": "unix:/run/r.sock", "port": 1})),
+            "redis.port '1' contradicts redis.url 'unix:/run/r.sock?db=0': remove one of the two"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"url": url, "password": "other"})),
+            "redis.password and redis.url say different things: remove one of the two"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"host": "redis://x:s3cret@y"})),
+            "redis.host 'redis://x:***@y:6379/0' is a url: put it into redis.url"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"ca_file": "/ca.pem"})),
+            "redis.ca_file is set, but redis://localhost:6379/0 is not encrypted: write redis.url = 'rediss://…'"
+        );
+    }
+
+    #[test]
+    fn files_hold_user_and_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let (user, password) = (folder.path().join("user"), folder.path().join("password"));
+        std::fs::write(&user, "bob\n").unwrap();
+        std::fs::write(&password, "two lines\n\n").unwrap();
+        let settings =
+            Settings { username_file: Some(user), password_file: Some(password.clone()), ..Settings::default() };
+        let target = settings.resolve(None).unwrap();
+        assert_eq!(target.username(), Some("bob"));
+        assert_eq!(target.password().as_deref(), Some("two lines\n"));
+        std::fs::write(&password, "rotated\r\n").unwrap();
+        assert_eq!(target.password().as_deref(), Some("rotated"));
+        std::fs::remove_file(&password).unwrap();
+        assert_eq!(target.password().as_deref(), Some("two lines\n"));
+
+        let error = settings.resolve(None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "redis.password_file '{}' cannot be read: check the path, the mount and its permissions",
+                password.display()
+            )
+        );
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("No such file"));
+        assert_eq!(error.kind(), crate::Trouble::Config);
+    }
+
+    #[test]
+    fn a_components_url_gets_credentials_of_its_own_server_only() {
+        let settings = from_json(serde_json::json!({
+            "url": "redis://bob@cache/1", "password": "s3cret"
+        }));
+        let with = |url: &str| settings.resolve(Some(url)).unwrap();
+        let target = with("redis://cache:6379/5");
+        assert_eq!(target.endpoint(), "redis://bob@cache:6379/5");
+        assert_eq!(target.password().as_deref(), Some("s3cret"));
+        for other in ["redis://other:6379", "redis://cache:6380", "redis://alice@cache", "unix:/cache"] {
+            let password = with(other).password().unwrap_or_default();
+            assert_eq!(password, "", "{other}");
+        }
+        assert_eq!(with("redis://:own@cache").password().as_deref(), Some("own"));
+        assert_eq!(with("redis://:own@cache").username(), None);
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let settings = from_json(serde_json::json!({
+            "url": "redis://bob:s3cret@cache/1", "password": "s3cret"
+        }));
+        let target = settings.resolve(None).unwrap();
+        let shown = format!(
+            "{settings:?} {} {target:?} {} {:?}",
+            settings.endpoint(),
+            target.endpoint(),
+            crate::Link::new(target.clone())
+        );
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("redis://bob@cache:6379/1"), "{shown}");
+    }
+
+    #[test]
+    fn the_schema_marks_secrets_and_describes_every_field() {
+        let schema = serde_json::to_value(schemars::schema_for!(Settings)).unwrap();
+        let fields = schema["properties"].as_object().unwrap();
+        assert_eq!(fields.len(), 9);
+        for (name, field) in fields {
+            assert!(field["description"].is_string(), "{name}");
+            let secret = ["url", "password"].contains(&name.as_str());
+            assert_eq!(field["x-secret"] == true, secret, "{name}");
+        }
+        assert_eq!(schema["additionalProperties"], false);
+    }
+}

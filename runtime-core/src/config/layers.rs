@@ -1,0 +1,242 @@
+//! Layers of settings, lowest first:
+//!
+//! 1. defaults: in the types of the options
+//! 2. the config file
+//! 3. the variables of the default deployment, which the binary translates (it knows the components)
+//! 4. `GAUGEFN__A__B`
+//! 5. the command line
+//!
+//! This is the only file that reads the process's environment. The config crate reads the files; its own environment
+//! source lower-cases every key, loses the variable's name and cannot refuse an ambiguous one, so that layer is ours.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use config::{ConfigError, Map, Value, ValueKind};
+
+use super::section::Problem;
+use super::tree;
+use crate::contract::Fault;
+
+/// What the variables of the whole tree begin with.
+pub const PREFIX: &str = "GAUGEFN__";
+
+/// The environment, behind a small trait so that tests need not touch the process.
+pub trait Variables {
+    /// The value of a variable; an empty one counts as not set.
+    fn get(&self, name: &str) -> Option<String>;
+    /// The names of all set variables, sorted.
+    fn names(&self) -> Vec<String>;
+}
+
+/// The environment of this process. Variables that are no UTF-8 do not exist for us.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Variables for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Variables for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+/// An empty tree.
+#[must_use]
+pub fn empty() -> Value {
+    Value::new(None, ValueKind::Table(Map::new()))
+}
+
+/// The tree of a config file; the origin of each value is the path as it is given here.
+///
+/// # Errors
+/// The file is missing (exit 66), has no known ending, or is no TOML, YAML or JSON table.
+pub fn file(path: &Path) -> Result<Value, Fault> {
+    let name = path.display().to_string();
+    let format = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("toml") => config::FileFormat::Toml,
+        Some("yaml" | "yml") => config::FileFormat::Yaml,
+        Some("json") => config::FileFormat::Json,
+        _ => {
+            return Err(Fault::config(format!(
+                "config file '{name}' has no ending that tells its format: use .toml, .yaml, .yml or .json"
+            )));
+        }
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Fault::file(format!("config file '{name}' does not exist")),
+        _ => Fault::file(format!("config file '{name}' cannot be read")).caused_by(error),
+    })?;
+    let source = config::File::from_str(&text, format);
+    let built = config::Config::builder().add_source(source).build().map_err(|error| {
+        let cause = match error {
+            ConfigError::FileParse { cause, .. } => cause.to_string(),
+            other => other.to_string(),
+        };
+        Fault::config(format!("config file '{name}' cannot be parsed: {}", cause.trim()))
+    })?;
+    Ok(with_origin(built.cache, &name))
+}
+
+fn with_origin(value: Value, origin: &str) -> Value {
+    let kind = match value.kind {
+        ValueKind::Table(table) => {
+            ValueKind::Table(table.into_iter().map(|(key, value)| (key, with_origin(value, origin))).collect())
+        }
+        ValueKind::Array(list) => ValueKind::Array(list.into_iter().map(|value| with_origin(value, origin)).collect()),
+        scalar => scalar,
+    };
+    Value::new(Some(&origin.to_owned()), kind)
+}
+
+/// A value that a variable gives.
+#[must_use]
+pub fn of_variable(name: &str, text: impl Into<String>) -> Value {
+    Value::new(Some(&name.to_owned()), text.into())
+}
+
+/// Puts a value at a path of a tree that has only tables on the way.
+pub fn put(tree: &mut Value, path: &[&str], value: Value) {
+    let Some((key, above)) = path.split_last() else {
+        return;
+    };
+    let mut at = tree;
+    for segment in above {
+        if !matches!(at.kind, ValueKind::Table(_)) {
+            at.kind = ValueKind::Table(Map::new());
+        }
+        let ValueKind::Table(table) = &mut at.kind else { return };
+        at = table.entry((*segment).to_owned()).or_insert_with(empty);
+    }
+    if let ValueKind::Table(table) = &mut at.kind {
+        table.insert((*key).to_owned(), value);
+    }
+}
+
+/// The layer of `GAUGEFN__A__B=text`, each set at `a.b`. A segment means the key of `below` that it equals when case
+/// and `-` against `_` are ignored; the key that is spelled exactly so wins.
+#[must_use]
+pub fn overrides(variables: &dyn Variables, below: &Value) -> (Value, Vec<Problem>) {
+    let mut layer = empty();
+    let mut problems = Vec::new();
+    for name in variables.names() {
+        let Some(path) = name.strip_prefix(PREFIX) else { continue };
+        let Some(text) = variables.get(&name) else { continue };
+        let wrong = |message: String| Problem::new(name.clone(), message, None);
+        let segments: Vec<&str> = path.split("__").collect();
+        if segments.iter().any(|segment| segment.is_empty()) {
+            problems.push(wrong(format!("no path of the configuration; write {PREFIX}A__B for a.b")));
+            continue;
+        }
+        match resolve(&segments, below, &layer) {
+            Ok(path) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                put(&mut layer, &path, of_variable(&name, text));
+            }
+            Err(message) => problems.push(wrong(message)),
+        }
+    }
+    (layer, problems)
+}
+
+/// The keys that the segments of a variable mean.
+fn resolve(segments: &[&str], below: &Value, layer: &Value) -> Result<Vec<String>, String> {
+    let mut keys = Vec::new();
+    let mut at: Vec<&Value> = vec![below, layer];
+    for segment in segments {
+        let tables: Vec<_> = at.iter().filter_map(|value| tree::table(value)).collect();
+        let lower = segment.to_lowercase();
+        let fold = |key: &str| key.to_lowercase().replace('-', "_");
+        let mut alike: Vec<&str> = tables
+            .iter()
+            .flat_map(|table| table.keys())
+            .map(String::as_str)
+            .filter(|key| fold(key) == fold(&lower))
+            .collect();
+        alike.sort_unstable();
+        alike.dedup();
+        let key = match alike.as_slice() {
+            [] => lower,
+            [one] => (*one).to_owned(),
+            many if many.contains(segment) => (*segment).to_owned(),
+            many if many.contains(&lower.as_str()) => lower,
+            many => return Err(format!("'{segment}' could mean each of {}", many.join(", "))),
+        };
+        at = tables.iter().filter_map(|table| table.get(&key)).collect();
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn toml(text: &str) -> Value {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("g.toml");
+        std::fs::write(&path, text).unwrap();
+        file(&path).unwrap()
+    }
+
+    fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
+        path.iter().fold(value, |value, key| &tree::table(value).unwrap()[*key])
+    }
+
+    #[test]
+    fn a_variable_finds_the_key_that_it_means() {
+        let below = toml("[functions.my-vm.source]\nkey = 'a'\n[functions.other]\n");
+        let set =
+            variables(&[("GAUGEFN__FUNCTIONS__MY_VM__SOURCE__KEY", "b"), ("GAUGEFN__LOG__LEVEL", ""), ("X", "1")]);
+        let (layer, problems) = overrides(&set, &below);
+        assert_eq!(problems, []);
+        let key = at(&layer, &["functions", "my-vm", "source", "key"]);
+        assert_eq!((key.to_string().as_str(), key.origin()), ("b", Some("GAUGEFN__FUNCTIONS__MY_VM__SOURCE__KEY")));
+        assert!(tree::table(&layer).unwrap().get("log").is_none());
+    }
+
+    #[test]
+    fn an_ambiguous_variable_is_refused() {
+        let below = toml("[functions.my-vm]\n[functions.my_vm]\n");
+        let (_, problems) = overrides(&variables(&[("GAUGEFN__FUNCTIONS__MY_VM__HANDLER", "h")]), &below);
+        assert_eq!(problems, [], "an exact spelling wins");
+        let below = toml("[functions.my-big-vm]\n[functions.my-big_vm]\n");
+        let (_, problems) = overrides(&variables(&[("GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER", "h")]), &below);
+        assert_eq!(
+            problems[0].to_string(),
+            "GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER: 'MY_BIG_VM' could mean each of my-big-vm, my-big_vm"
+        );
+    }
+
+    #[test]
+    fn unreadable_files_say_what_is_wrong() {
+        let missing = file(Path::new("no/such.toml")).unwrap_err();
+        assert_eq!(missing.to_string(), "config file 'no/such.toml' does not exist");
+        assert_eq!(missing.blame().exit_code(), 66);
+        assert!(file(Path::new("gaugefn.ini")).unwrap_err().to_string().contains("use .toml"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("g.toml");
+        std::fs::write(&path, "a = \n").unwrap();
+        let text = file(&path).unwrap_err().to_string();
+        assert!(text.contains("cannot be parsed") && text.contains("line 1"), "{text}");
+    }
+}

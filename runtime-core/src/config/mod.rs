@@ -1,0 +1,29 @@
+//! Settings: layered, strict, and all mistakes at once.
+//!
+//! ```text
+//!   file (TOML, YAML, JSON) ─┐
+//!   known variables ─────────┼─ layers ──> one tree, each value with its origin ──> settings ──> components
+//!   GAUGEFN__A__B ───────────┘                                                  │
+//!                                                                        Vec<Problem>
+//! ```
+//!
+//! * [`layers`] - reads file and environment, merges, keeps origins; the only place that reads the environment
+//! * [`tree`] - small helpers over the merged tree, masking of secrets
+//! * [`typed`] - a strict deserialiser: text is converted only where it comes from a variable
+//! * [`section`] - one table: all its problems at once, or its typed options
+//! * [`settings`] - the whole configuration as it is used
+//! * [`schema`] - the JSON Schema of the whole, composed from the registered components
+//! * [`reserved`] - names that later versions will give a meaning
+//! * [`suggest`] - did you mean
+
+pub mod layers;
+pub mod reserved;
+pub mod schema;
+pub mod section;
+pub mod settings;
+pub mod suggest;
+pub mod tree;
+pub mod typed;
+
+pub use section::{Concern, Problem, Section};
+pub use settings::Settings;

@@ -1,0 +1,26 @@
+//! Names that documents and deployments may already use and that this version cannot serve yet. They are refused
+//! with "not available in this version", never ignored and never called unknown.
+
+/// Components of later versions, by role.
+const COMPONENTS: &[(&str, &[&str])] = &[
+    ("source", &["redis_stream", "http", "cron", "nats"]),
+    ("loader", &["native"]),
+    ("executor", &["native"]),
+    ("state", &["file", "redis"]),
+    ("sink", &["redis_stream", "http", "nats", "prometheus"]),
+];
+
+/// Options of `[functions.NAME]` of later versions.
+pub const FUNCTION: &[&str] = &["standby", "memory_limit", "max_events", "max_resident", "max_age"];
+
+/// Options of `[functions.NAME.state]` of later versions, whatever the store.
+pub const STATE: &[&str] = &["key", "ttl", "max_bytes", "scope"];
+
+/// Options of `[functions.NAME.loader]` of later versions, whatever the loader.
+pub const LOADER: &[&str] = &["reload", "reload_state"];
+
+/// Whether this role will have a component of this name.
+#[must_use]
+pub fn is_component(role: &str, name: &str) -> bool {
+    COMPONENTS.iter().any(|(of, names)| *of == role && names.contains(&name))
+}

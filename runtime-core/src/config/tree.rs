@@ -1,0 +1,134 @@
+//! Small helpers over the merged tree of [`config::Value`]s.
+
+use config::{Map, Value, ValueKind};
+
+/// What an option's value is replaced by where it is a secret.
+pub const MASK: &str = "********";
+
+/// Whether the value came from an environment variable. The origin of a file's value is a path with an extension,
+/// that of a variable its name, and a name of a variable that we read has no dot.
+#[must_use]
+pub fn from_variable(value: &Value) -> bool {
+    value.origin().is_some_and(|origin| !origin.contains(['.', '/']))
+}
+
+/// Where the value came from; a table made by merging has no origin of its own, so its first value's is taken.
+#[must_use]
+pub fn origin(value: &Value) -> Option<String> {
+    if let Some(origin) = value.origin() {
+        return Some(origin.to_owned());
+    }
+    match &value.kind {
+        ValueKind::Table(table) => table.values().find_map(origin),
+        ValueKind::Array(list) => list.iter().find_map(origin),
+        _ => None,
+    }
+}
+
+/// The table below, or nothing.
+#[must_use]
+pub fn table(value: &Value) -> Option<&Map<String, Value>> {
+    match &value.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// What kind of value it is, with the value where it is short: `integer `5``.
+#[must_use]
+pub fn noun(kind: &ValueKind) -> String {
+    match kind {
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::Boolean(it) => format!("boolean `{it}`"),
+        ValueKind::I64(it) => format!("integer `{it}`"),
+        ValueKind::I128(it) => format!("integer `{it}`"),
+        ValueKind::U64(it) => format!("integer `{it}`"),
+        ValueKind::U128(it) => format!("integer `{it}`"),
+        ValueKind::Float(it) => format!("floating point `{it}`"),
+        ValueKind::String(it) => format!("string {it:?}"),
+        ValueKind::Table(_) => "table".to_owned(),
+        ValueKind::Array(_) => "list".to_owned(),
+    }
+}
+
+/// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced. Where the upper table of a
+/// component sets a different `use`, the lower one's options go: they belong to another component.
+pub fn overlay(lower: &mut Value, upper: Value) {
+    let ValueKind::Table(upper_table) = upper.kind else {
+        if !matches!(upper.kind, ValueKind::Nil) {
+            *lower = upper;
+        }
+        return;
+    };
+    let ValueKind::Table(lower_table) = &mut lower.kind else {
+        lower.kind = ValueKind::Table(Map::new());
+        return overlay(lower, Value::new(None, ValueKind::Table(upper_table)));
+    };
+    let name_of = |table: &Map<String, Value>| table.get("use").map(|value| value.to_string());
+    if let (Some(new), Some(old)) = (name_of(&upper_table), name_of(lower_table)) {
+        if new != old {
+            lower_table.clear();
+        }
+    }
+    for (key, value) in upper_table {
+        match lower_table.get_mut(&key) {
+            Some(below) => overlay(below, value),
+            None => {
+                lower_table.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Whether an option of this name holds a secret. A `…_file` names a file and is none.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
+    ["password", "token", "secret"].iter().any(|word| key == *word || key.ends_with(&format!("_{word}")))
+}
+
+/// The value as text with secrets masked: whole where the key says so, the password inside a URL otherwise.
+#[must_use]
+pub fn masked(key: &str, text: &str) -> String {
+    if is_secret(key) {
+        return MASK.to_owned();
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let Some((user_info, _)) = authority.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let user = user_info.split(':').next().unwrap_or("");
+    format!("{scheme}://{user}:{MASK}{}", &rest[user_info.len()..])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn toml(text: &str) -> Value {
+        let file = config::File::from_str(text, config::FileFormat::Toml);
+        let built = config::Config::builder().add_source(file).build().unwrap();
+        built.cache
+    }
+
+    #[test]
+    fn another_component_drops_the_options_of_the_first() {
+        let mut lower = toml("[s]\nuse = 'redis_key'\nkey = 'metrics'\n[t]\nuse = 'x'\na = 1");
+        overlay(&mut lower, toml("[s]\nuse = 'host'\nperiod = '1s'\n[t]\nuse = 'x'\nb = 2"));
+        let s = table(&table(&lower).unwrap()["s"]).unwrap();
+        assert_eq!(s.keys().collect::<Vec<_>>(), ["use", "period"]);
+        assert_eq!(table(&table(&lower).unwrap()["t"]).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn secrets_are_masked_also_inside_urls() {
+        assert_eq!(masked("password", "x"), MASK);
+        assert_eq!(masked("password_file", "/run/p"), "/run/p");
+        assert_eq!(masked("url", "redis://me:p%40s@h:1/0"), format!("redis://me:{MASK}@h:1/0"));
+        assert_eq!(masked("url", "redis://:a:b@c@h/0"), format!("redis://:{MASK}@h/0"));
+        assert_eq!(masked("url", "redis://h:1/0"), "redis://h:1/0");
+    }
+}

@@ -1,0 +1,112 @@
+//! What travels from a source to the commit.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+
+use super::fault::Fault;
+use crate::change::Fingerprint;
+
+/// The bytes of an event or of a result: JSON, parsed only where it is looked into.
+pub type Payload = bytes::Bytes;
+
+/// One thing that happened, to be given to the function once.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Names the event in logs, in `context.event_id` and in dead letters. Unique within its source.
+    pub id: String,
+    /// The event as its source had it. It may be malformed: that is this event's fault, never the source's.
+    pub payload: Payload,
+    /// How often the function was called with this event, this call included. A source that cannot know says 1.
+    pub attempt: u32,
+    /// When the source read it.
+    pub received: Instant,
+    /// The input's fingerprint where the source compares its values; durable state keeps it in the same commit.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Event {
+    /// A first attempt, received now.
+    pub fn new(id: impl Into<String>, payload: impl Into<Payload>) -> Self {
+        Self { id: id.into(), payload: payload.into(), attempt: 1, received: Instant::now(), fingerprint: None }
+    }
+}
+
+/// Events that were read together and are committed together, in order, with what settles them.
+#[derive(Debug)]
+pub struct Batch {
+    /// Never empty. Exactly one for a source of kind [`Delivery::Latest`](super::Delivery::Latest).
+    pub events: Vec<Event>,
+    /// Tells the source what became of the events.
+    pub receipt: Receipt,
+    /// Values that a newer one replaced before they were read, as far as the source can know.
+    pub skipped: u64,
+}
+
+impl Batch {
+    /// One event of a source that needs no receipt.
+    #[must_use]
+    pub fn one(event: Event) -> Self {
+        Self { events: vec![event], receipt: Receipt::none(), skipped: 0 }
+    }
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its result is stored. A caller who waits for a reply gets the payload.
+    Done {
+        /// The result, `None` where it was empty.
+        reply: Option<Payload>,
+    },
+    /// Its attempts are used up and the error policy let it go, with this reason.
+    Failed {
+        /// One line for a caller who waits.
+        reason: String,
+    },
+}
+
+/// How a source hears of the end of its events.
+///
+/// Consumed once, with one verdict per event in the order of the batch. Dropping it unused means "not delivered":
+/// a stream entry stays pending, a waiting caller is told to come back.
+#[derive(Default)]
+pub struct Receipt(Option<Box<dyn Settle>>);
+
+impl Receipt {
+    /// For sources that do not care.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// For sources that do.
+    pub fn new(settle: impl Settle + 'static) -> Self {
+        Self(Some(Box::new(settle)))
+    }
+
+    /// Hands the verdicts over. After a fault with `retry` the engine calls again with the same verdicts.
+    ///
+    /// # Errors
+    /// The source's backend could not be told.
+    pub async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault> {
+        match &mut self.0 {
+            Some(settle) => settle.settle(verdicts).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Receipt" } else { "Receipt(none)" })
+    }
+}
+
+/// The source's half of a [`Receipt`].
+#[async_trait]
+pub trait Settle: Send + Sync {
+    /// May be called again with the same verdicts after a fault, and only then. A verdict that comes too late
+    /// (the entry has another owner by now) is `Ok`.
+    async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault>;
+}

@@ -1,0 +1,34 @@
+//! The contract between the engine and its components. It knows neither of them.
+//!
+//! ```text
+//!   Loader ── Module ──> Executor ── prepare ──> Function
+//!                                                   │
+//!   Source ── next_batch ──> Batch ──> invoke ──> Outcome… ──> Commit ──> Sinks, StateStore, Receipt
+//! ```
+//!
+//! * [`batch`] - what travels: [`Event`], [`Batch`], [`Receipt`]
+//! * [`source`] - where events come from: [`Source`], [`Pull`]
+//! * [`loader`] - where code comes from: [`Loader`], [`Module`]
+//! * [`function`] - code that can be called: [`Executor`], [`Function`], [`Outcome`]
+//! * [`state`] - what is kept between calls: [`StateStore`]
+//! * [`sink`] - where results go: [`Sink`], [`Output`]
+//! * [`commit`] - what belongs together: [`Commit`], [`Domain`]
+//! * [`fault`] - what went wrong and whose fault it is: [`Fault`]
+
+pub mod batch;
+pub mod commit;
+pub mod fault;
+pub mod function;
+pub mod loader;
+pub mod sink;
+pub mod source;
+pub mod state;
+
+pub use batch::{Batch, Event, Payload, Receipt, Settle, Verdict};
+pub use commit::{Commit, Domain};
+pub use fault::{Blame, Fault};
+pub use function::{Brief, Call, Executor, Facts, Function, Outcome, Returned};
+pub use loader::{Loader, Module, Revision};
+pub use sink::{Output, Sink};
+pub use source::{Delivery, Pull, Source};
+pub use state::{Env, StateKey, StateStore, Versioned};

@@ -1,0 +1,51 @@
+//! What is kept between calls.
+
+use async_trait::async_trait;
+
+use super::commit::Domain;
+use super::fault::Fault;
+use crate::change::Fingerprint;
+
+/// A function's state as bytes: what `context.env` holds, in the format of the state codec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Env(pub bytes::Bytes);
+
+/// Which state: the whole function's (`None`), or that of one value found at the configured JSON pointer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct StateKey(pub Option<String>);
+
+/// A state with what guards it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// Counts the commits; a save must build on the version that it loaded.
+    pub version: u64,
+    /// The state.
+    pub env: Env,
+    /// The input that the last commit was made of.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// Keeps `context.env`.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Whether the state outlives the process. If not, the function simply holds it, `load` answers nothing and
+    /// `save` is never called.
+    fn durable(&self) -> bool;
+
+    /// The states of these keys, in their order; `None` for one that was never saved.
+    ///
+    /// # Errors
+    /// The backend is away, or what it holds is no state.
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault>;
+
+    /// Saves all of them or none. Each must carry its loaded version plus one.
+    ///
+    /// # Errors
+    /// Without `retry`: somebody else saved in between; what was built on the old version must be discarded.
+    async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault>;
+
+    /// The place whose transaction could include a save.
+    fn domain(&self) -> Option<Domain> {
+        None
+    }
+}

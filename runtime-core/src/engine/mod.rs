@@ -1,0 +1,26 @@
+//! The engine: one straight line per function, one loop, one place that stops it.
+//!
+//! ```text
+//!  assemble ── Parts ──> run:   pull ──mpsc(1)──> call ──mpsc(2)──> commit
+//!                                 ^                                    │
+//!                                 └──────── permit (1 or 3) <──────────┘
+//! ```
+//!
+//! * [`assemble`] - builds the chosen components and loads the function
+//! * [`run`] - the three stages of a function
+//! * [`commit`] - sinks, then state, then receipt
+//! * [`backoff`] - waits between tries, and what is said of them
+//! * [`board`] - what the admin endpoints can see
+//! * [`stop`] - the wish to stop
+
+pub mod assemble;
+pub mod backoff;
+pub mod board;
+pub mod commit;
+pub mod run;
+pub mod stop;
+
+pub use assemble::{Parts, assemble};
+pub use board::Board;
+pub use run::{End, run};
+pub use stop::{Stop, Stopper, stop};

@@ -1,0 +1,34 @@
+//! The core of gaugefn: the contract of components, the registry that finds them, the settings that choose among
+//! them, and the engine that runs them. It contains no component.
+//!
+//! ```text
+//!  config ── choose ──> registry ── build ──> Source, Loader, Executor, StateStore, Sinks
+//!                                                      │
+//!                    engine:  pull ──> call ──> commit ┘   one loop per function, one place that stops it
+//! ```
+//!
+//! * [`contract`] - what components promise and are promised
+//! * [`registry`] - kinds of components and how they are found by name
+//! * [`config`] - files and environment, layered; all mistakes at once
+//! * [`engine`] - the loop: pull, call, commit, back off, drain
+//! * [`change`] - when two JSON values are the same
+//! * [`options`] - durations, sizes and templates, as options spell them
+//! * [`main_thread`] - work for the process's first thread
+//! * [`records`] - lines that user code printed, as log records
+//! * `testkit` - contract checks for the tests of components (feature `testkit`)
+
+#![warn(missing_docs)]
+
+pub mod change;
+pub mod config;
+pub mod contract;
+pub mod engine;
+pub mod main_thread;
+pub mod options;
+pub mod records;
+pub mod registry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use contract::Fault;
+pub use registry::{Entry, Kind, Registry, Shared, Site};

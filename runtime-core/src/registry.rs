@@ -1,0 +1,231 @@
+//! What can be configured: components register themselves, the registry finds them by name.
+//!
+//! A component is a type that implements [`Kind`]; one line registers it:
+//!
+//! ```text
+//! inventory::submit!(Entry::of::<RedisKey>());
+//! ```
+//!
+//! From that one entry come the parser, the checks, the schema, the reference docs, `gaugefn components` and the
+//! "did you mean" of a wrong name. Rust links a crate only where something names it: each binary and each test
+//! target has to say `use sources as _;` once.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::config::reserved;
+use crate::config::section::{self, Concern, Problem, Section};
+use crate::config::suggest;
+use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
+use crate::main_thread::MainThread;
+
+/// A boxed future that may hold on to what it was made with.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A part that a component can play.
+pub trait Role: 'static {
+    /// The word for it in messages and in the configuration: `source`.
+    const NAME: &'static str;
+}
+
+impl Role for dyn Source {
+    const NAME: &'static str = "source";
+}
+impl Role for dyn Loader {
+    const NAME: &'static str = "loader";
+}
+impl Role for dyn Executor {
+    const NAME: &'static str = "executor";
+}
+impl Role for dyn StateStore {
+    const NAME: &'static str = "state";
+}
+impl Role for dyn Sink {
+    const NAME: &'static str = "sink";
+}
+
+/// One kind of component: its name, its options and how it is built.
+pub trait Kind: 'static {
+    /// `dyn Source`, `dyn Sink`, …
+    type Role: Role + ?Sized;
+    /// Its own table of the configuration. The schema is also the check for unknown and missing keys, so serde's
+    /// `alias`, `flatten` and untagged enums are not for it.
+    type Config: DeserializeOwned + JsonSchema + Send + 'static;
+    /// The name after `use =`. The file, the docs page and the metric label have the same.
+    const NAME: &'static str;
+    /// One line for `gaugefn components`.
+    const SUMMARY: &'static str;
+    /// Options that INTERFACE reserves and that do not exist yet: refused, never ignored.
+    const RESERVED: &'static [&'static str] = &[];
+
+    /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.
+    fn review(_config: &Self::Config) -> Vec<Concern> {
+        Vec::new()
+    }
+
+    /// Makes the component. Contacts nothing yet: that is for `check`, which the engine calls.
+    fn build(config: Self::Config, site: &Site<'_>) -> impl Future<Output = Result<Box<Self::Role>, Fault>> + Send;
+}
+
+/// What a component may use of its surroundings.
+pub struct Site<'a> {
+    /// The function that it belongs to.
+    pub function: &'a str,
+    /// The tables that several components share, such as `[redis]`.
+    pub shared: &'a [Section],
+    /// The process's first thread, for what must run there.
+    pub main_thread: MainThread,
+    /// The process's standard output as it was before user code could write to it.
+    pub stdout: Arc<std::fs::File>,
+}
+
+impl Site<'_> {
+    /// The shared table of this name, typed; its defaults where the configuration has none.
+    ///
+    /// # Errors
+    /// The first problem of the table. All of them were reported before anything was built.
+    pub fn table<T: DeserializeOwned + JsonSchema + Default>(&self, name: &str) -> Result<T, Fault> {
+        let Some(section) = self.shared.iter().find(|section| section.path() == name) else {
+            return Ok(T::default());
+        };
+        section.parse(&[]).map_err(first)
+    }
+}
+
+fn first(problems: Vec<Problem>) -> Fault {
+    Fault::config(problems.first().map_or_else(|| "unreadable table".to_owned(), ToString::to_string))
+}
+
+/// The registration of one component: function pointers only.
+pub struct Entry<R: ?Sized + 'static> {
+    /// The name after `use =`.
+    pub name: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Options reserved for later versions.
+    pub reserved: &'static [&'static str],
+    /// JSON Schema of its options.
+    pub schema: fn() -> schemars::Schema,
+    /// All problems of its table, without building anything.
+    pub check: fn(&Section) -> Vec<Problem>,
+    /// Parses the table and builds the component.
+    pub build: for<'a> fn(&'a Section, &'a Site<'a>) -> BoxFuture<'a, Result<Box<R>, Fault>>,
+}
+
+impl<R: Role + ?Sized> Entry<R> {
+    /// The entry of a kind.
+    #[must_use]
+    pub const fn of<K: Kind<Role = R>>() -> Self {
+        Self {
+            name: K::NAME,
+            summary: K::SUMMARY,
+            reserved: K::RESERVED,
+            schema: schema::<K>,
+            check: check::<K>,
+            build: build::<K>,
+        }
+    }
+}
+
+fn schema<K: Kind>() -> schemars::Schema {
+    section::schema_of::<K::Config>()
+}
+
+fn check<K: Kind>(section: &Section) -> Vec<Problem> {
+    match section.parse::<K::Config>(K::RESERVED) {
+        Ok(config) => K::review(&config).into_iter().map(|concern| section.concern(concern)).collect(),
+        Err(problems) => problems,
+    }
+}
+
+fn build<'a, K: Kind>(section: &'a Section, site: &'a Site<'a>) -> BoxFuture<'a, Result<Box<K::Role>, Fault>> {
+    Box::pin(async move { K::build(section.parse(K::RESERVED).map_err(first)?, site).await })
+}
+
+inventory::collect!(Entry<dyn Source>);
+inventory::collect!(Entry<dyn Loader>);
+inventory::collect!(Entry<dyn Executor>);
+inventory::collect!(Entry<dyn StateStore>);
+inventory::collect!(Entry<dyn Sink>);
+inventory::collect!(Shared);
+
+/// The registration of a table that several components share: `[redis]`.
+pub struct Shared {
+    /// Its key at the top of the configuration.
+    pub name: &'static str,
+    /// JSON Schema of its keys.
+    pub schema: fn() -> schemars::Schema,
+    /// All problems of the table.
+    pub check: fn(&Section) -> Vec<Problem>,
+}
+
+impl Shared {
+    /// A table with these options.
+    #[must_use]
+    pub const fn of<T: DeserializeOwned + JsonSchema + 'static>(name: &'static str) -> Self {
+        Self {
+            name,
+            schema: section::schema_of::<T>,
+            check: |section| section.parse::<T>(&[]).err().unwrap_or_default(),
+        }
+    }
+
+    /// All shared tables, by name.
+    #[must_use]
+    pub fn all() -> Vec<&'static Self> {
+        let mut all: Vec<_> = inventory::iter::<Self>.into_iter().collect();
+        all.sort_by_key(|shared| shared.name);
+        all
+    }
+}
+
+/// All components of one role.
+pub struct Registry<R: Role + ?Sized> {
+    entries: Vec<&'static Entry<R>>,
+}
+
+impl<R: Role + ?Sized> Registry<R>
+where
+    Entry<R>: inventory::Collect,
+{
+    /// What is linked into this binary, sorted by name (the linker's order means nothing).
+    ///
+    /// # Errors
+    /// Two components have one name.
+    pub fn collect() -> Result<Self, Fault> {
+        let mut entries: Vec<_> = inventory::iter::<Entry<R>>.into_iter().collect();
+        entries.sort_by_key(|entry| entry.name);
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(Fault::internal(format!("two components are registered as {} '{}'", R::NAME, pair[0].name)));
+        }
+        Ok(Self { entries })
+    }
+
+    /// All entries, sorted by name.
+    #[must_use]
+    pub fn entries(&self) -> &[&'static Entry<R>] {
+        &self.entries
+    }
+
+    /// The entry of this name.
+    ///
+    /// # Errors
+    /// A sentence that names what there is, or that says that this one is not available yet.
+    pub fn get(&self, name: &str) -> Result<&'static Entry<R>, String> {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.name == name) {
+            return Ok(entry);
+        }
+        if reserved::is_component(R::NAME, name) {
+            return Err(format!("{} '{name}' is not available in this version", R::NAME));
+        }
+        let names: Vec<_> = self.entries.iter().map(|entry| entry.name).collect();
+        Err(match suggest::nearest(name, &names) {
+            Some(near) => format!("unknown {} '{name}', did you mean '{near}'?", R::NAME),
+            None => format!("unknown {} '{name}', available are {}", R::NAME, names.join(", ")),
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! A Redis key that holds the newest result.
+//!
+//! Delivery: at least once. SET may be repeated without harm; a channel that is published to may get a result twice.
+//! While the server is away the engine keeps the result and tries again; the source waits.
+//!
+//! ```toml
+//! [functions.vm.sinks.result]
+//! use = "redis_key"
+//! key = "vm-result"
+//! ttl = "1m"
+//! publish = "vm-results"
+//! ```
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis_link::{Link, Settings, Trouble};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Domain, Facts, Output, Sink};
+use runtime_core::options::{Span, Template};
+use runtime_core::{Entry, Fault, Kind, Site};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Options of the sink `redis_key`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key that is set. `{/pointer}` stands for the value at that JSON pointer of the result, or else of the event.
+    key: Template,
+    /// How long the result is kept; for good without it.
+    #[serde(default)]
+    ttl: Option<Span>,
+    /// A channel that gets each result as well, in the same transaction.
+    #[serde(default)]
+    publish: Option<String>,
+    /// Another server than that of `[redis]`.
+    #[schemars(extend("x-secret" = true))]
+    #[serde(default)]
+    url: Option<String>,
+}
+
+/// The sink `redis_key`.
+pub struct RedisKey {
+    function: String,
+    key: Template,
+    ttl: Option<Duration>,
+    publish: Option<String>,
+    link: Link,
+}
+
+impl Kind for RedisKey {
+    type Role = dyn Sink;
+    type Config = Config;
+    const NAME: &'static str = "redis_key";
+    const SUMMARY: &'static str = "a Redis key that holds the newest result";
+
+    fn review(config: &Config) -> Vec<Concern> {
+        let mut concerns = Vec::new();
+        if config.ttl.is_some_and(|ttl| ttl.0 < Duration::from_millis(1)) {
+            concerns.push(Concern::new("ttl", "too short; the least is 1ms, and without it a result is kept for good"));
+        }
+        if config.publish.as_deref() == Some("") {
+            concerns.push(Concern::new("publish", "empty; name the channel or leave the option out"));
+        }
+        if let Some(Err(error)) = config.url.as_deref().map(|url| Settings::default().resolve(Some(url))) {
+            concerns.push(Concern::new("url", error.to_string()));
+        }
+        concerns
+    }
+
+    async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
+        let settings: Settings = site.table("redis")?;
+        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        Ok(Box::new(Self {
+            function: site.function.to_owned(),
+            key: config.key,
+            ttl: config.ttl.map(|ttl| ttl.0),
+            publish: config.publish,
+            link: Link::new(target),
+        }))
+    }
+}
+
+inventory::submit!(Entry::of::<RedisKey>());
+
+#[async_trait]
+impl Sink for RedisKey {
+    async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
+        // the newest value of a constant key is all that anybody could ever read
+        let outputs = if self.key.is_constant() && self.publish.is_none() {
+            &outputs[outputs.len().saturating_sub(1)..]
+        } else {
+            outputs
+        };
+        if let ([output], None, None, true) = (outputs, self.ttl, &self.publish, self.key.is_constant()) {
+            let mut set = redis::cmd("SET");
+            set.arg(self.key.as_str()).arg(&output.payload[..]);
+            return self.link.query(&set).await.map_err(|error| fault(&error));
+        }
+        let mut writes = redis::pipe();
+        if self.publish.is_some() {
+            writes.atomic();
+        }
+        for output in outputs {
+            let key = match self.key.fill(&output.payload, &output.event) {
+                Ok(key) => key,
+                Err(message) => {
+                    // one result without the value that its key needs must not hold up the others
+                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
+                    continue;
+                }
+            };
+            let set = writes.cmd("SET").arg(&*key).arg(&output.payload[..]);
+            if let Some(ttl) = self.ttl {
+                set.arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+            }
+            set.ignore();
+            if let Some(channel) = &self.publish {
+                writes.cmd("PUBLISH").arg(channel).arg(&output.payload[..]).ignore();
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.link.pipeline(&writes).await.map_err(|error| fault(&error))
+    }
+
+    async fn check(&mut self) -> Result<(), Fault> {
+        self.link.connection().await.map(drop).map_err(|error| fault(&error))
+    }
+
+    fn domain(&self) -> Option<Domain> {
+        Some(Domain::new(self.link.target().endpoint()))
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { output_key: Some(self.key.as_str().to_owned()), ..Facts::default() }
+    }
+}
+
+/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a permission granted.
+fn fault(error: &redis_link::LinkError) -> Fault {
+    match error.kind() {
+        Trouble::Config => Fault::config(error.to_string()),
+        _ => Fault::of_backend(error),
+    }
+}

@@ -1,0 +1,9 @@
+//! Where events come from.
+//!
+//! * [`redis_key`] - the newest value of a Redis key
+//! * [`host`] - this machine's metrics
+//! * [`file`] - the lines of a file, or of standard input
+
+pub mod file;
+pub mod host;
+pub mod redis_key;

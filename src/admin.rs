@@ -1,0 +1,107 @@
+//! The admin endpoints: health, readiness, metrics, and what runs. Read only.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use runtime_core::contract::Fault;
+use runtime_core::engine::Board;
+use serde_json::json;
+
+/// From a call that does nothing to one that takes a minute; Python functions lie between 10 µs and 1 s.
+const BUCKETS: &[f64] =
+    &[0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
+
+#[derive(Clone)]
+struct Admin {
+    board: Board,
+    metrics: PrometheusHandle,
+}
+
+/// Installs the metrics recorder and answers on this address from now on.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub(crate) async fn serve(address: SocketAddr, board: Board) -> Result<(), Fault> {
+    let metrics = PrometheusBuilder::new()
+        .set_buckets(BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| Fault::internal("metrics cannot be recorded").caused_by(error))?;
+    describe();
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        Fault::config(format!("admin.listen: '{address}' cannot be listened on; free it or name another"))
+            .caused_by(error)
+    })?;
+    tracing::info!("admin endpoints on http://{}", listener.local_addr().unwrap_or(address));
+    let upkeep = metrics.clone();
+    tokio::spawn(async move {
+        // without it the samples of histograms pile up between scrapes
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    let router = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render))
+        .route("/api/functions", get(functions))
+        .with_state(Admin { board, metrics });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the admin endpoints have ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+async fn healthz(State(admin): State<Admin>) -> Response {
+    if admin.board.is_alive() {
+        (StatusCode::OK, "alive\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the supervisor gives no sign of life\n").into_response()
+    }
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let reasons = admin.board.reasons();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+}
+
+async fn render(State(admin): State<Admin>) -> Response {
+    for (name, status) in admin.board.functions() {
+        if let Some(received) = status.last_input {
+            metrics::gauge!("gaugefn_input_age_seconds", "function" => name).set(received.elapsed().as_secs_f64());
+        }
+    }
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], admin.metrics.render()).into_response()
+}
+
+async fn functions(State(admin): State<Admin>) -> Response {
+    Json(admin.board.functions()).into_response()
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("gaugefn_invocations_total", "Calls of the function by outcome: ok, empty, failed, bad_input.");
+    describe_histogram!("gaugefn_invocation_duration_seconds", "Duration of a call; of a batch, its mean.");
+    describe_gauge!("gaugefn_in_flight", "Events between the source and the end of their commit.");
+    describe_gauge!("gaugefn_input_age_seconds", "Time since the newest event was read.");
+    describe_counter!("gaugefn_skipped_updates_total", "Values that a newer one replaced before they were read.");
+    describe_counter!("gaugefn_retries_total", "Further attempts of failed events.");
+    describe_counter!("gaugefn_write_failures_total", "Results that a sink could never store.");
+    describe_gauge!("gaugefn_function_info", "The content hash of the function's code.");
+    describe_gauge!("gaugefn_redis_up", "1 while every Redis server in use answers.");
+    describe_counter!("gaugefn_redis_reconnects_total", "Broken connections to Redis that were replaced.");
+    describe_gauge!("gaugefn_watch_mode", "1 for the way in which changes of the key are noticed.");
+    describe_gauge!("gaugefn_build_info", "The version.");
+    metrics::gauge!("gaugefn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}

@@ -1,0 +1,186 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use runtime_core::options::Span;
+
+/// A serverless function runtime: your function is called with each new event, and its result is stored.
+#[derive(Debug, Parser)]
+#[command(name = "gaugefn", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+Try it without any set-up:
+  gaugefn dev examples/vm_metrics.py            live metrics of this machine through a Python function
+  gaugefn invoke examples/vm_metrics.py         one built-in sample event
+Run it against Redis:
+  REDIS_HOST=localhost REDIS_OUTPUT_KEY=result USER_MODULE_PATH=fn.py gaugefn run")]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the configured functions until SIGTERM or SIGINT
+    #[command(after_help = "\
+Without a config file the environment alone describes one function: Python on Redis.
+  REDIS_HOST          the server (localhost)          REDIS_INPUT_KEY       what is watched (metrics)
+  REDIS_PORT          its port (6379)                 REDIS_OUTPUT_KEY      where the result goes
+  REDIS_MONITOR_PERIOD  seconds between looks (5)     USER_HANDLER_NAME     the entry function (handler)
+  USER_MODULE_PATH    the file (/opt/usermodule.py)   ZIP_TARGET_PATH       a zip instead of the file
+
+Examples:
+  REDIS_OUTPUT_KEY=result USER_MODULE_PATH=fn.py gaugefn run
+  gaugefn run --config gaugefn.toml
+  GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__USE=host GAUGEFN__FUNCTIONS__DEFAULT__SINKS__STDOUT__USE=stdout \\
+    USER_MODULE_PATH=fn.py gaugefn run")]
+    Run {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// End with 69 if a source or sink cannot be opened at the start, instead of waiting for it
+        #[arg(long)]
+        require_backend: bool,
+    },
+    /// Call a function with live metrics of this machine; nothing else is needed
+    #[command(after_help = "\
+Results go to standard output, one line of JSON each; everything else to standard error.
+  gaugefn dev fn.py
+  gaugefn dev fn.zip --entry app/main.py --handler process --every 250ms --count 3")]
+    Dev {
+        #[command(flatten)]
+        function: FunctionArgs,
+        /// Time between two calls: 500ms, 5s, or a number of seconds
+        #[arg(long, value_name = "TIME", default_value = "1s")]
+        every: Span,
+        /// End after so many calls
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
+    /// Call a function with events of a file, or with a built-in sample
+    #[command(after_help = "\
+Each line of FILE is one event; each event gives one line of JSON on standard output, `null` where there is no
+result. If an event fails, the error is on standard error, the rest still runs, and the exit code is 1.
+  gaugefn invoke fn.py
+  gaugefn invoke fn.py --event events.jsonl
+  echo '{\"n_pids\": 3}' | gaugefn invoke fn.py --event -
+  gaugefn invoke fn.py --context input_key=metrics --context output_key=result")]
+    Invoke {
+        #[command(flatten)]
+        function: FunctionArgs,
+        /// JSON lines, `-` for standard input; without it one built-in sample event
+        #[arg(long, value_name = "FILE")]
+        event: Option<PathBuf>,
+        /// The state to begin with and to write at the end
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// Facts for the function's context: host, port, input_key, output_key
+        #[arg(long, value_name = "K=V")]
+        context: Vec<String>,
+    },
+    /// Report all problems of the configuration at once
+    #[command(after_help = "\
+  gaugefn check --config gaugefn.toml
+  gaugefn check --config gaugefn.toml --connect     also opens every connection and loads every function")]
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Also open every connection and load every function
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Show the effective configuration, secrets masked
+    #[command(after_help = "  gaugefn config --config gaugefn.toml --explain")]
+    Config {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Where each value came from
+        #[arg(long)]
+        explain: bool,
+    },
+    /// List every registered component
+    #[command(after_help = "  gaugefn components --format json")]
+    Components {
+        /// How to print them
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Print the JSON Schema of the config file, for editors
+    #[command(after_help = "  gaugefn schema > gaugefn.schema.json")]
+    Schema {
+        /// `json` for editors, `markdown` for people
+        #[arg(long, value_enum, default_value_t = SchemaFormat::Json)]
+        format: SchemaFormat,
+    },
+    /// Ask the running gaugefn of this machine whether it is alive; exit 0 or 1
+    #[command(after_help = "\
+It asks the admin endpoint that the configuration names, as the image's HEALTHCHECK does:
+  GAUGEFN__ADMIN__LISTEN=127.0.0.1:9464 gaugefn health --ready")]
+    Health {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Whether it is ready, too: sources, sinks and functions usable
+        #[arg(long)]
+        ready: bool,
+    },
+    /// Run two versions of a function over the same events (not available in this version)
+    #[command(hide = true)]
+    Replay(LaterArgs),
+    /// Make a new function (not available in this version)
+    #[command(hide = true)]
+    Init(LaterArgs),
+    /// The failed events of a function (not available in this version)
+    #[command(hide = true)]
+    Dlq(LaterArgs),
+    /// A worker process (not available in this version)
+    #[command(hide = true)]
+    Worker(LaterArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    /// A config file: .toml, .yaml or .json; also GAUGEFN_CONFIG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Which function.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FunctionArgs {
+    /// A .py file, a folder, or a .zip
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// The entry function; also USER_HANDLER_NAME
+    #[arg(long, value_name = "NAME")]
+    pub(crate) handler: Option<String>,
+    /// The file with the entry function, in a folder or zip; also ZIP_ENTRY_RELATIVE_FILE_PATH
+    #[arg(long, value_name = "FILE")]
+    pub(crate) entry: Option<String>,
+}
+
+/// Whatever follows a command of a later version.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LaterArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub(crate) rest: Vec<String>,
+}
+
+/// How components are printed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// How the schema is printed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SchemaFormat {
+    /// JSON Schema.
+    Json,
+    /// A reference page.
+    Markdown,
+}

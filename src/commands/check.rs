@@ -1,0 +1,92 @@
+//! `gaugefn check`: all problems of the configuration at once.
+
+use std::sync::Arc;
+
+use runtime_core::config::Settings;
+use runtime_core::config::settings::LogOptions;
+use runtime_core::contract::{Blame, Facts, Fault};
+use runtime_core::engine::assemble::Surroundings;
+use runtime_core::engine::{Board, assemble};
+
+use super::{Context, refuse, refuse_all, say};
+use crate::args::ConfigArgs;
+use crate::{configuration, log};
+
+pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -> u8 {
+    let layered = match configuration::layered(args, &*context.variables) {
+        Ok(layered) => layered,
+        Err(fault) => return refuse(&fault),
+    };
+    let settings = match layered.settings() {
+        Ok(settings) => settings,
+        Err(problems) => return refuse_all(&problems),
+    };
+    for warning in &layered.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    let names: Vec<_> = settings.functions.iter().map(|function| format!("'{}'", function.name)).collect();
+    let functions = if names.len() == 1 { "function" } else { "functions" };
+    if !connect {
+        return context.print(&format!("the configuration is sound: {functions} {}\n", names.join(", ")));
+    }
+    log::start(&LogOptions { level: "warn".to_owned(), ..settings.log.clone() });
+    let faults = connect_all(context, &settings).await;
+    for (name, fault) in &faults {
+        say(&format!("functions.{name}: {}", fault.chain()));
+        if let Some(report) = fault.report() {
+            say(report.trim_end());
+        }
+    }
+    let worst = faults.iter().map(|(_, fault)| fault.blame()).max_by_key(|blame| gravity(*blame));
+    match worst {
+        Some(blame) => blame.exit_code(),
+        None => context.print(&format!(
+            "the configuration is sound, every connection opens, every function loads: {functions} {}\n",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Loads every function and opens every connection; all that fails.
+async fn connect_all(context: &Context, settings: &Settings) -> Vec<(String, Fault)> {
+    let around = Surroundings {
+        shared: &settings.shared,
+        main_thread: context.main_thread.clone(),
+        stdout: Arc::clone(&context.stdout),
+        facts: Facts::default(),
+    };
+    let mut faults = Vec::new();
+    for function in &settings.functions {
+        let mut failed = |part: String, fault: Fault| faults.push((format!("{}{part}", function.name), fault));
+        let mut parts = match assemble(function, &around, &Board::default()).await {
+            Ok(parts) => parts,
+            Err(fault) => {
+                failed(String::new(), fault);
+                continue;
+            }
+        };
+        if let Err(fault) = parts.source.check().await {
+            failed(".source".to_owned(), fault);
+        }
+        for (label, sink) in &mut parts.sinks {
+            if let Err(fault) = sink.check().await {
+                failed(format!(".sinks.{label}"), fault);
+            }
+        }
+        if let Err(fault) = parts.function.close().await {
+            failed(String::new(), fault);
+        }
+    }
+    faults
+}
+
+/// A wrong configuration is to be mended before anything else can be judged.
+fn gravity(blame: Blame) -> u8 {
+    match blame {
+        Blame::Config => 4,
+        Blame::File => 3,
+        Blame::Function | Blame::Event => 2,
+        Blame::Backend => 1,
+        Blame::Internal => 5,
+    }
+}

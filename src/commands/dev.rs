@@ -1,0 +1,96 @@
+//! `gaugefn dev`: live metrics of this machine through a function, to standard output.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use runtime_core::config::settings::LogOptions;
+use runtime_core::contract::{Delivery, Facts, Fault, Pull, Source};
+use runtime_core::engine::assemble::Surroundings;
+use runtime_core::engine::{Board, End, assemble, run, stop};
+use runtime_core::options::Span;
+
+use super::{Context, local, refuse, refuse_all};
+use crate::args::FunctionArgs;
+use crate::{deployment, log, signals};
+
+pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span, count: Option<u64>) -> u8 {
+    let settings = match local::settings(function, &*context.variables, &every.to_string()) {
+        Ok(settings) => settings,
+        Err(problems) => return refuse_all(&problems),
+    };
+    log::start(&LogOptions::default());
+    let around = Surroundings {
+        shared: &settings.shared,
+        main_thread: context.main_thread.clone(),
+        stdout: Arc::clone(&context.stdout),
+        facts: deployment::facts(&*context.variables),
+    };
+    let board = Board::default();
+    let (stopper, stop) = stop();
+    if let Err(fault) = signals::listen(stopper, context.leave) {
+        return refuse(&fault);
+    }
+    let [function] = settings.functions.as_slice() else {
+        return refuse(&Fault::internal("not exactly one function"));
+    };
+    let assembled = tokio::select! {
+        assembled = assemble(function, &around, &board) => assembled,
+        () = stop.requested() => (context.leave)(0),
+    };
+    let mut parts = match assembled {
+        Ok(parts) => parts,
+        Err(fault) => return refuse(&fault),
+    };
+    if let Some(left) = count {
+        parts.source = Box::new(Limited { inner: parts.source, left });
+    }
+    match run(parts, stop, board, false).await {
+        End::Stopped | End::Exhausted => 0,
+        // a reader such as `head` has had enough
+        End::Fault(fault) if fault.is_fatal() => 0,
+        End::Fault(fault) => refuse(&fault),
+        End::NotDrained => (context.leave)(75),
+        End::Policy { .. } => 76,
+    }
+}
+
+/// A source that ends after so many events.
+struct Limited {
+    inner: Box<dyn Source>,
+    left: u64,
+}
+
+#[async_trait]
+impl Source for Limited {
+    fn delivery(&self) -> Delivery {
+        self.inner.delivery()
+    }
+
+    async fn next_batch(&mut self, max: usize) -> Result<Pull, Fault> {
+        if self.left == 0 {
+            return Ok(Pull::Exhausted);
+        }
+        let room = usize::try_from(self.left).unwrap_or(max).min(max);
+        let pull = self.inner.next_batch(room).await?;
+        if let Pull::Batch(batch) = &pull {
+            self.left -= batch.events.len() as u64;
+        }
+        Ok(pull)
+    }
+
+    async fn woken(&mut self) {
+        self.inner.woken().await;
+    }
+
+    async fn check(&mut self) -> Result<(), Fault> {
+        self.inner.check().await
+    }
+
+    fn facts(&self) -> Facts {
+        self.inner.facts()
+    }
+
+    async fn close(&mut self) -> Result<(), Fault> {
+        self.inner.close().await
+    }
+}

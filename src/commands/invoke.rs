@@ -1,0 +1,164 @@
+//! `gaugefn invoke`: events of a file through a function, one line of result each.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use runtime_core::config::settings::LogOptions;
+use runtime_core::contract::{Call, Event, Facts, Fault, Function, Returned};
+use runtime_core::engine::assemble::Surroundings;
+use runtime_core::engine::{Board, assemble};
+
+use super::{Context, local, refuse, refuse_all, say};
+use crate::args::FunctionArgs;
+use crate::{deployment, log};
+
+/// One event of the published shape.
+const SAMPLE: &str = include_str!("sample.json");
+
+/// Lines of a file that are called together. Those of standard input are called one by one: somebody may be typing.
+const BATCH: usize = 100;
+
+pub(super) async fn invoke(
+    context: &Context,
+    function: &FunctionArgs,
+    event: Option<&Path>,
+    state: Option<&Path>,
+    facts: &[String],
+) -> u8 {
+    if state.is_some() {
+        return refuse(&Fault::config("'--state' is not available in this version"));
+    }
+    let facts = match read_facts(facts, deployment::facts(&*context.variables)) {
+        Ok(facts) => facts,
+        Err(message) => {
+            say(&format!("gaugefn: {message}"));
+            return crate::USAGE;
+        }
+    };
+    let settings = match local::settings(function, &*context.variables, "1s") {
+        Ok(settings) => settings,
+        Err(problems) => return refuse_all(&problems),
+    };
+    log::start(&LogOptions::default());
+    let lines = match open(event) {
+        Ok(lines) => lines,
+        Err(fault) => return refuse(&fault),
+    };
+    let around = Surroundings {
+        shared: &settings.shared,
+        main_thread: context.main_thread.clone(),
+        stdout: Arc::clone(&context.stdout),
+        facts,
+    };
+    let [function] = settings.functions.as_slice() else {
+        return refuse(&Fault::internal("not exactly one function"));
+    };
+    let mut function = match assemble(function, &around, &Board::default()).await {
+        Ok(parts) => parts.function,
+        Err(fault) => return refuse(&fault),
+    };
+    let batch = if event.is_some_and(|path| path != Path::new("-")) { BATCH } else { 1 };
+    let result = all(context, &mut *function, lines, batch).await;
+    if let Err(fault) = function.close().await {
+        return refuse(&fault);
+    }
+    match result {
+        Ok(0) => 0,
+        Ok(_) => 1,
+        Err(fault) if fault.is_fatal() => 0,
+        Err(fault) => refuse(&fault),
+    }
+}
+
+/// `key=value` pairs over what the environment says.
+fn read_facts(pairs: &[String], mut facts: Facts) -> Result<Facts, String> {
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').ok_or_else(|| format!("--context '{pair}' is not of the form K=V"))?;
+        let value = value.to_owned();
+        match key {
+            "host" => facts.host = Some(value),
+            "port" => {
+                facts.port = Some(value.parse().map_err(|_| format!("--context port: '{value}' is no port number"))?);
+            }
+            "input_key" => facts.input_key = Some(value),
+            "output_key" => facts.output_key = Some(value),
+            other => {
+                return Err(format!("--context '{other}' is unknown; known are host, port, input_key, output_key"));
+            }
+        }
+    }
+    Ok(facts)
+}
+
+type Lines = Box<dyn BufRead + Send>;
+
+fn open(event: Option<&Path>) -> Result<Lines, Fault> {
+    match event {
+        None => Ok(Box::new(SAMPLE.as_bytes())),
+        Some(path) if path == Path::new("-") => Ok(Box::new(BufReader::new(std::io::stdin()))),
+        Some(path) => {
+            let name = path.display();
+            let file = std::fs::File::open(path)
+                .map_err(|error| Fault::file(format!("event file '{name}' cannot be opened")).caused_by(error))?;
+            Ok(Box::new(BufReader::new(file)))
+        }
+    }
+}
+
+/// Calls the function with every line that is not blank; how many failed.
+async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, batch: usize) -> Result<usize, Fault> {
+    let mut failed = 0;
+    let mut number = 0;
+    loop {
+        let (events, rest) =
+            tokio::task::spawn_blocking(move || (read(&mut lines, &mut number, batch), (lines, number)))
+                .await
+                .map_err(|error| Fault::internal("reading events was interrupted").caused_by(error))?;
+        (lines, number) = rest;
+        let events = events?;
+        if events.is_empty() {
+            return Ok(failed);
+        }
+        let outcomes = function.invoke(&events, Call::default()).await?;
+        let mut text = Vec::new();
+        for (event, outcome) in events.iter().zip(outcomes) {
+            match outcome.returned {
+                Returned::Output(payload) => text.extend_from_slice(&payload),
+                Returned::Empty => text.extend_from_slice(b"null"),
+                Returned::Failed(fault) => {
+                    failed += 1;
+                    text.extend_from_slice(b"null");
+                    say(&format!("event {}: {}", event.id, fault.chain()));
+                    if let Some(report) = fault.report() {
+                        say(report.trim_end());
+                    }
+                }
+            }
+            text.push(b'\n');
+        }
+        (&*context.stdout)
+            .write_all(&text)
+            .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error).fatal())?;
+    }
+}
+
+/// At most `batch` events; the id of each is its line's number.
+fn read(lines: &mut Lines, number: &mut u64, batch: usize) -> Result<Vec<Event>, Fault> {
+    let mut events = Vec::new();
+    while events.len() < batch {
+        let mut line = Vec::new();
+        let length = lines
+            .read_until(b'\n', &mut line)
+            .map_err(|error| Fault::file("the events cannot be read").caused_by(error))?;
+        if length == 0 {
+            break;
+        }
+        *number += 1;
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            events.push(Event::new(number.to_string(), text.to_vec()));
+        }
+    }
+    Ok(events)
+}

@@ -1,0 +1,59 @@
+//! What `dev` and `invoke` share: a function named by a path, without Redis and without a config file.
+
+use std::path::Path;
+
+use config::Value;
+use runtime_core::config::layers::{Variables, empty, of_variable, put};
+use runtime_core::config::{Problem, Settings, tree};
+
+use crate::args::FunctionArgs;
+
+/// The label that such a function has in logs and in its context.
+pub(super) const NAME: &str = "default";
+
+/// The settings of one function at a path, with the source `host` and the sink `stdout`.
+///
+/// # Errors
+/// All problems of the path and of what the variables say.
+pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &str) -> Result<Settings, Vec<Problem>> {
+    let mut layer = empty();
+    let mut set = |path: &[&str], value: Value| put(&mut layer, &[&["functions", NAME], path].concat(), value);
+    let argument = |text: &str| of_variable("the command line", text);
+    set(&["source", "use"], argument("host"));
+    set(&["source", "period"], argument(period));
+    set(&["sinks", "stdout", "use"], argument("stdout"));
+
+    let path = args.path.to_string_lossy();
+    let loader = loader(&args.path);
+    set(&["loader", "use"], argument(loader));
+    set(&["loader", "path"], argument(&path));
+    set(&["executor", "use"], argument(if loader == "native" { "native" } else { "python" }));
+    let handler = match (&args.handler, variables.get("USER_HANDLER_NAME")) {
+        (Some(name), _) => Some(argument(name)),
+        (None, name) => name.map(|name| of_variable("USER_HANDLER_NAME", name)),
+    };
+    if let Some(handler) = handler {
+        set(&["handler"], handler);
+    }
+    let entry = match (&args.entry, variables.get("ZIP_ENTRY_RELATIVE_FILE_PATH")) {
+        (Some(entry), _) => Some(argument(entry)),
+        (None, entry) => entry.map(|entry| of_variable("ZIP_ENTRY_RELATIVE_FILE_PATH", entry)),
+    };
+    if let Some(entry) =
+        entry.filter(|entry| loader != "file" || tree::origin(entry).as_deref() == Some("the command line"))
+    {
+        set(&["loader", "entry"], entry);
+    }
+    Settings::read(&layer, None)
+}
+
+/// The loader that a path asks for.
+fn loader(path: &Path) -> &'static str {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    match ending {
+        _ if path.is_dir() => "dir",
+        "zip" => "zip",
+        "so" => "native",
+        _ => "file",
+    }
+}

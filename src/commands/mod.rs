@@ -1,0 +1,93 @@
+//! The commands, one file each.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+
+use runtime_core::config::Problem;
+use runtime_core::config::layers::Variables;
+use runtime_core::contract::{Blame, Fault};
+use runtime_core::main_thread::MainThread;
+
+use crate::args::Command;
+
+mod check;
+mod components;
+mod dev;
+mod health;
+mod invoke;
+mod local;
+mod run;
+mod schema;
+mod show;
+
+/// What a command may use of the process.
+pub(crate) struct Context {
+    /// The environment.
+    pub(crate) variables: Box<dyn Variables + Send + Sync>,
+    /// The first thread.
+    pub(crate) main_thread: MainThread,
+    /// The real standard output.
+    pub(crate) stdout: Arc<File>,
+    /// Ends the process at once with this code, whatever the first thread is doing.
+    pub(crate) leave: fn(u8) -> !,
+}
+
+/// Runs a command to its exit code.
+pub(crate) async fn run(command: Command, context: Context) -> u8 {
+    match command {
+        Command::Run { config, require_backend } => run::run(&context, &config, require_backend).await,
+        Command::Dev { function, every, count } => dev::dev(&context, &function, every, count).await,
+        Command::Invoke { function, event, state, context: facts } => {
+            invoke::invoke(&context, &function, event.as_deref(), state.as_deref(), &facts).await
+        }
+        Command::Check { config, connect } => check::check(&context, &config, connect).await,
+        Command::Config { config, explain } => show::show(&context, &config, explain),
+        Command::Components { format } => components::components(&context, format),
+        Command::Schema { format } => schema::schema(&context, format),
+        Command::Health { config, ready } => health::health(&context, &config, ready).await,
+        Command::Replay(_) => later("replay"),
+        Command::Init(_) => later("init"),
+        Command::Dlq(_) => later("dlq"),
+        Command::Worker(_) => later("worker"),
+    }
+}
+
+/// What is not built yet is refused, never ignored.
+fn later(what: &str) -> u8 {
+    refuse(&Fault::config(format!("'{what}' is not available in this version")))
+}
+
+/// Says a fault on standard error; its exit code.
+fn refuse(fault: &Fault) -> u8 {
+    say(&format!("gaugefn: {}", fault.chain()));
+    if let Some(report) = fault.report() {
+        say(report.trim_end());
+    }
+    fault.blame().exit_code()
+}
+
+/// Says all problems on standard error, one a line; the exit code of a wrong configuration.
+fn refuse_all(problems: &[Problem]) -> u8 {
+    for problem in problems {
+        say(&problem.to_string());
+    }
+    Blame::Config.exit_code()
+}
+
+/// A line on standard error.
+fn say(text: &str) {
+    // if nobody can hear it, nobody can hear of that either
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+impl Context {
+    /// Text on the real standard output; the command's exit code. A reader who has gone has had enough.
+    fn print(&self, text: &str) -> u8 {
+        match (&*self.stdout).write_all(text.as_bytes()) {
+            Ok(()) => 0,
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+            Err(error) => refuse(&Fault::internal("standard output cannot be written").caused_by(error)),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `gaugefn run`: the configured functions, until a signal or the end of their sources.
+
+use std::sync::Arc;
+
+use runtime_core::config::Settings;
+use runtime_core::contract::{Blame, Facts, Fault};
+use runtime_core::engine::assemble::Surroundings;
+use runtime_core::engine::board::BEAT;
+use runtime_core::engine::{Board, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
+use tokio::task::JoinSet;
+
+use super::{Context, refuse, refuse_all};
+use crate::args::ConfigArgs;
+use crate::{admin, configuration, log, signals};
+
+/// Stopped before draining finished.
+const NOT_DRAINED: u8 = 75;
+
+/// Stopped by the error policy.
+const POLICY: u8 = 76;
+
+pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: bool) -> u8 {
+    let layered = match configuration::layered(args, &*context.variables) {
+        Ok(layered) => layered,
+        Err(fault) => return refuse(&fault),
+    };
+    let settings = match layered.settings() {
+        Ok(settings) => settings,
+        Err(problems) => return refuse_all(&problems),
+    };
+    log::start(&settings.log);
+    for warning in &layered.warnings {
+        tracing::warn!("{warning}");
+    }
+    match serve(context, &settings, require_backend).await {
+        Ok(code) => code,
+        Err(fault) => {
+            let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+            tracing::error!("{}{report}", fault.chain());
+            fault.blame().exit_code()
+        }
+    }
+}
+
+async fn serve(context: &Context, settings: &Settings, require_backend: bool) -> Result<u8, Fault> {
+    tracing::info!("gaugefn {} starts", env!("CARGO_PKG_VERSION"));
+    let (stopper, stop) = stop();
+    signals::listen(stopper.clone(), context.leave)?;
+    let board = Board::default();
+    // the recorder must be there before anything is counted
+    if let Some(address) = settings.admin.listen {
+        admin::serve(address, board.clone()).await?;
+    }
+    tokio::spawn(supervise(board.clone(), stop.clone()));
+
+    let around = Surroundings {
+        shared: &settings.shared,
+        main_thread: context.main_thread.clone(),
+        stdout: Arc::clone(&context.stdout),
+        facts: Facts::default(),
+    };
+    let loading = async {
+        let mut ready = Vec::new();
+        for function in &settings.functions {
+            ready.push(assemble(function, &around, &board).await?);
+        }
+        Ok::<_, Fault>(ready)
+    };
+    let ready = tokio::select! {
+        ready = loading => ready?,
+        // nothing has begun, so there is nothing to finish; an import may well go on for ever
+        () = stop.requested() => (context.leave)(0),
+    };
+    for (parts, function) in ready.iter().zip(&settings.functions) {
+        let loader = function.loader.as_ref().map_or("none", |choice| choice.entry.name);
+        let sinks: Vec<_> = function.sinks.iter().map(|(_, choice)| choice.entry.name).collect();
+        tracing::info!(
+            function = %parts.name,
+            "{} -> {loader}, {}, '{}' -> {}; commit: in order (at least once)",
+            function.source.entry.name,
+            function.executor.entry.name,
+            function.options.handler,
+            if sinks.is_empty() { "log".to_owned() } else { sinks.join(", ") },
+        );
+    }
+    let code = run_all(ready, &stopper, &stop, &board, require_backend).await;
+    if code == NOT_DRAINED {
+        // what is still in flight may never come back
+        (context.leave)(code);
+    }
+    tracing::info!(code, "gaugefn ends");
+    Ok(code)
+}
+
+/// Runs all functions; the exit code of the gravest end. One that fails stops the others.
+async fn run_all(ready: Vec<Parts>, stopper: &Stopper, stop: &Stop, board: &Board, require_backend: bool) -> u8 {
+    let mut running = JoinSet::new();
+    for parts in ready {
+        let (stop, board) = (stop.clone(), board.clone());
+        running
+            .spawn(async move { (Arc::clone(&parts.name), run_function(parts, stop, board, require_backend).await) });
+    }
+    let mut worst = 0;
+    while let Some(ended) = running.join_next().await {
+        let code = match ended {
+            Ok((name, end)) => code_of(&name, &end),
+            Err(error) => {
+                tracing::error!("a function's loop broke: {error}");
+                Blame::Internal.exit_code()
+            }
+        };
+        if code != 0 {
+            stopper.stop();
+        }
+        worst = worst.max(code);
+    }
+    worst
+}
+
+fn code_of(name: &str, end: &End) -> u8 {
+    match end {
+        End::Stopped => 0,
+        End::Exhausted => {
+            tracing::info!(function = name, "the source is exhausted");
+            0
+        }
+        End::NotDrained => {
+            tracing::error!(function = name, "stopped before everything in flight was finished; see `drain`");
+            NOT_DRAINED
+        }
+        End::Policy { event } => {
+            tracing::error!(function = name, event, "the error policy is 'stop'");
+            POLICY
+        }
+        End::Fault(fault) => {
+            tracing::error!(function = name, "{}", fault.chain());
+            fault.blame().exit_code()
+        }
+    }
+}
+
+/// Shows that the scheduler is alive, and that a stop has begun.
+async fn supervise(board: Board, stop: Stop) {
+    let mut ticks = tokio::time::interval(BEAT);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => board.beat(),
+            () = stop.requested() => break,
+        }
+    }
+    board.stopping();
+    loop {
+        ticks.tick().await;
+        board.beat();
+    }
+}

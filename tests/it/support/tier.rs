@@ -1,0 +1,11 @@
+//! How much is run: each change runs the short tier, `GAUGEFN_TIER=soak` the whole.
+
+/// Whether this is the long run.
+pub(crate) fn soak() -> bool {
+    std::env::var("GAUGEFN_TIER").is_ok_and(|tier| tier == "soak")
+}
+
+/// `full` in the long run, `ci` otherwise.
+pub(crate) fn scale(full: usize, ci: usize) -> usize {
+    if soak() { full } else { ci }
+}
