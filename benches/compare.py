@@ -114,11 +114,22 @@ class Bench:
                 [self.gaugefn, "run"], self.environment | {f"{source}USE": "file", f"{source}PATH": str(path)}
             )
 
-        return (self.many_count - 1) / (run(self.many) - run(self.one))
+        control = Connection(self.port)
+        control.call("CONFIG", "RESETSTAT")
+        seconds = run(self.many) - run(self.one)
+        stored = int(control.call("INFO", "commandstats").split(b"cmdstat_set:calls=")[1].split(b",")[0])
+        control.close()
+        if stored != self.many_count + 1:
+            raise SystemExit(f"bench: gaugefn stored {stored} results of {self.many_count + 1} events")
+        return (self.many_count - 1) / seconds
 
     def invoke(self):
         def run(path):
-            return self.timed([self.gaugefn, "invoke", HANDLER, "--event", path], self.environment)
+            seconds = self.timed([self.gaugefn, "invoke", HANDLER, "--event", path], self.environment)
+            answers = (self.folder / "output").read_bytes().splitlines()
+            if len(answers) != len(path.read_bytes().splitlines()) or b"null" in answers:
+                raise SystemExit(f"bench: gaugefn invoke did not answer every event of {path}")
+            return seconds
 
         return (run(self.many) - run(self.one)) / (self.many_count - 1) * 1e6
 

@@ -20,7 +20,9 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
             ));
         }
     }
-    EnvFilter::try_new(text).map_err(|error| format!("'{text}' is no filter: {error}"))
+    // what a function logs at DEBUG was let through by its own configuration already
+    let own = if text.trim().eq_ignore_ascii_case("info") { format!("{text},function=trace") } else { text.to_owned() };
+    EnvFilter::try_new(own).map_err(|error| format!("'{text}' is no filter: {error}"))
 }
 
 /// Begins to log. Only the first call of a process counts.

@@ -231,7 +231,10 @@ impl Template {
                         return Err(format!("key '{}': the value at '{pointer}' is no text or number", self.text));
                     }
                     None => {
-                        return Err(format!("key '{}': neither result nor event has a value at '{pointer}'", self.text));
+                        return Err(format!(
+                            "key '{}': neither result nor event has a value at '{pointer}'",
+                            self.text
+                        ));
                     }
                 },
             }

@@ -1,7 +1,37 @@
-//! Integration tests of the binary against real servers: a table of contents.
+//! Integration tests: the real binary, a real redis-server, a real CPython.
+//!
+//! * `idioms` - published kinds of functions give what a plain Python loop gives
+//! * `deployment` - variables of the default deployment, and forms of a zip
+//! * `wrong_config` - wrong configurations and what is said of them
+//! * `changes` - when the function is called, and when not
+//! * `watch` - notifications, polling, and what happens in between
+//! * `faults` - servers that are killed, stopped, cut off, or refuse
+//! * `stopping` - signals, draining, exit codes
+//! * `local` - `invoke` and `dev`, without Redis
+//! * `python_errors` - functions that cannot be loaded, or that fail
+//! * `hostile_zips` - zips from strangers
+//! * `admin` - health, readiness, metrics
+//! * `components` - what is registered, also in a release build
+//! * `adding_a_source` - the walk-through of the docs, built
+//! * `house_rules` - who may import whom, where `unsafe` stands, that generated docs are fresh
+//!
+//! `support` starts servers and processes, and ends them.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
+mod adding_a_source;
+mod admin;
+mod changes;
+mod components;
+mod deployment;
+mod faults;
+mod hostile_zips;
+mod house_rules;
 mod idioms;
+mod local;
+mod python_errors;
+mod stopping;
+mod watch;
+mod wrong_config;

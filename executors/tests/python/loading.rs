@@ -89,14 +89,21 @@ async fn a_folder_without_init_named_like_a_library_does_not_hide_the_entry() {
 
 #[tokio::test]
 async fn the_module_may_stand_before_the_handler() {
-    let bed = Bed::new()
-        .with("app/main.py", "class Mine:\n    @staticmethod\n    def go(data, ctx):\n        return 'class'\ndef go(data, ctx):\n    return 'main'\n");
+    let bed = Bed::new().with("app/main.py", "def go(data, ctx):\n    return 'main'\n");
     let mut f = bed.load("app/main.py", "main.go").await.unwrap();
     assert_eq!(f.output("0").await, "\"main\"");
 }
 
 #[tokio::test]
-async fn a_static_method_and_another_module_can_be_the_handler() {
+async fn a_static_method_can_be_the_handler() {
+    let text = "class Mine:\n    @staticmethod\n    def go(data, ctx):\n        return 'class'\n";
+    let bed = Bed::new().with("main.py", text);
+    let mut f = bed.load("main.py", "Mine.go").await.unwrap();
+    assert_eq!(f.output("0").await, "\"class\"");
+}
+
+#[tokio::test]
+async fn another_module_beside_the_file_can_have_the_handler() {
     let bed =
         Bed::new().with("main.py", "import threading\n").with("other.py", "def go(data, ctx):\n    return 'other'\n");
     let mut f = bed.load("main.py", "other.go").await.unwrap();

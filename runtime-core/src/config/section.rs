@@ -157,11 +157,11 @@ impl Section {
             };
             let top = match error.path().iter().next() {
                 Some(serde_path_to_error::Segment::Map { key }) => key.clone(),
-                _ if missing.is_empty() => {
+                _ if problems.is_empty() => {
                     problems.push(self.problem("", error.inner().to_string()));
                     break;
                 }
-                // a missing key, named above
+                // a key that is missing, or was taken out for its value: both are named above
                 _ => break,
             };
             let message = if tree::is_secret(&top) { "unreadable value".to_owned() } else { error.inner().to_string() };

@@ -1,0 +1,1 @@
+//! adding_a_source
