@@ -7,8 +7,7 @@
 //! ```
 //!
 //! * [`assemble`] - builds the chosen components and loads the function
-//! * [`run`] - the three stages of a function
-//! * [`commit`] - sinks, then state, then receipt
+//! * [`run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
 //! * [`backoff`] - waits between tries, and what is said of them
 //! * [`board`] - what the admin endpoints can see
 //! * [`stop`] - the wish to stop
@@ -16,7 +15,10 @@
 pub mod assemble;
 pub mod backoff;
 pub mod board;
-pub mod commit;
+mod call;
+mod commit;
+mod meters;
+mod pull;
 pub mod run;
 pub mod stop;
 

@@ -1,0 +1,143 @@
+//! The second stage: calls the function, decides about further attempts, makes the commit.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::backoff::retry_wait;
+use super::board::Board;
+use super::meters::Meters;
+use super::run::{Again, End, Journey};
+use super::stop::Stop;
+use crate::config::settings::{ErrorOptions, Then};
+use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcome, Output, Returned, Verdict};
+
+/// The second stage of a function.
+pub(super) struct Caller<'a> {
+    pub(super) name: &'a str,
+    pub(super) function: &'a mut dyn Function,
+    pub(super) stop: &'a Stop,
+    pub(super) board: &'a Board,
+    pub(super) errors: &'a ErrorOptions,
+    pub(super) latest: bool,
+    pub(super) to_commit: mpsc::Sender<(Journey, Commit)>,
+    pub(super) give_back: mpsc::UnboundedSender<Again>,
+    pub(super) meters: &'a Meters,
+}
+
+impl Caller<'_> {
+    /// Calls until the stage before or after it has ended (`None`), the function is gone, or the policy says stop.
+    pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Journey>) -> Option<End> {
+        loop {
+            let mut journey = tokio::select! {
+                journey = calls.recv() => journey?,
+                () = self.to_commit.closed() => return None,
+            };
+            let mut outcomes = match self.call(&journey.batch.events).await {
+                Ok(outcomes) => outcomes,
+                Err(fault) => return Some(End::Fault(fault)),
+            };
+            if self.latest {
+                let failed = outcomes.first().is_some_and(is_retryable);
+                if let Some(event) = journey.batch.events.first_mut().filter(|event| failed && self.may_retry(event)) {
+                    let due = tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, event.attempt);
+                    event.attempt += 1;
+                    self.meters.retries.increment(1);
+                    // before the permit, which goes with the journey, and after which the first stage looks for it
+                    let _ = self.give_back.send(Again { batch: journey.take(), due });
+                    continue;
+                }
+            } else if let Err(end) = self.retry_in_place(&mut journey.batch.events, &mut outcomes).await {
+                return Some(end);
+            }
+            let failed = outcomes.iter().position(|outcome| matches!(outcome.returned, Returned::Failed(_)));
+            let ends = failed.filter(|_| self.errors.then == Then::Stop);
+            if let Some(at) = ends {
+                // what came before is committed, the failed event and all after it stay undelivered
+                let event = journey.batch.events[at].id.clone();
+                outcomes.truncate(at);
+                journey.batch.events.truncate(at);
+                let _undelivered = std::mem::take(&mut journey.batch.receipt);
+                let commit = self.commit_of(&mut journey.batch, outcomes);
+                let _ = self.to_commit.send((journey, commit)).await;
+                return Some(End::Policy { event });
+            }
+            let commit = self.commit_of(&mut journey.batch, outcomes);
+            self.to_commit.send((journey, commit)).await.ok()?;
+        }
+    }
+
+    /// One call with all events; counted, timed, failures logged.
+    async fn call(&mut self, events: &[Event]) -> Result<Vec<Outcome>, Fault> {
+        let start = Instant::now();
+        let outcomes = self.function.invoke(events, Call::default()).await;
+        let each = start.elapsed().as_secs_f64() / events.len().max(1) as f64;
+        let outcomes = outcomes.and_then(|outcomes| {
+            if outcomes.len() == events.len() {
+                return Ok(outcomes);
+            }
+            Err(Fault::internal(format!("{} outcomes for {} events", outcomes.len(), events.len())))
+        });
+        let outcomes = outcomes?;
+        for (event, outcome) in events.iter().zip(&outcomes) {
+            self.meters.duration.record(each);
+            let label = self.meters.count(&outcome.returned);
+            self.board.update(self.name, |status| {
+                *status.calls.entry(label).or_default() += 1;
+                if let Returned::Failed(fault) = &outcome.returned {
+                    status.last_error = Some(fault.chain());
+                }
+            });
+            if let Returned::Failed(fault) = &outcome.returned {
+                let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+                tracing::error!(function = self.name, event = %event.id, attempt = event.attempt, "call failed: {}{report}", fault.chain());
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The failed events of a queue, each alone until it succeeds or its attempts are used up.
+    async fn retry_in_place(&mut self, events: &mut [Event], outcomes: &mut [Outcome]) -> Result<(), End> {
+        for (event, outcome) in events.iter_mut().zip(outcomes) {
+            while is_retryable(outcome) && event.attempt <= self.errors.retries {
+                // also while stopping: what is not done when the time to drain is over stays undelivered
+                sleep(retry_wait(self.errors.backoff.0, event.attempt)).await;
+                event.attempt += 1;
+                self.meters.retries.increment(1);
+                let again = self.call(std::slice::from_ref(event)).await.map_err(End::Fault)?;
+                if let Some(again) = again.into_iter().next() {
+                    *outcome = again;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn may_retry(&self, event: &Event) -> bool {
+        event.attempt <= self.errors.retries && !self.stop.is_requested()
+    }
+
+    fn commit_of(&self, batch: &mut Batch, outcomes: Vec<Outcome>) -> Commit {
+        let mut outputs = Vec::new();
+        let mut verdicts = Vec::new();
+        for (event, outcome) in batch.events.iter().zip(outcomes) {
+            verdicts.push(match outcome.returned {
+                Returned::Empty => Verdict::Done { reply: None },
+                Returned::Output(payload) => {
+                    let output =
+                        Output { event_id: event.id.clone(), event: event.payload.clone(), payload: payload.clone() };
+                    outputs.push(output);
+                    Verdict::Done { reply: Some(payload) }
+                }
+                Returned::Failed(fault) => Verdict::Failed { reason: fault.to_string() },
+            });
+        }
+        Commit { outputs, states: Vec::new(), verdicts, receipt: std::mem::take(&mut batch.receipt) }
+    }
+}
+
+/// Another attempt can only help where the call failed, not where the event itself is unusable.
+fn is_retryable(outcome: &Outcome) -> bool {
+    matches!(&outcome.returned, Returned::Failed(fault) if fault.blame() != Blame::Event)
+}

@@ -1,0 +1,47 @@
+//! The engine's own metrics of one function, looked up once: a call of 10 µs should not spend one on its counters.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::contract::{Blame, Returned};
+
+/// Handles of one function's metrics. Made after the recorder is installed, so that all of them show from the start.
+#[derive(Clone)]
+pub(super) struct Meters {
+    ok: Counter,
+    empty: Counter,
+    failed: Counter,
+    bad_input: Counter,
+    pub(super) duration: Histogram,
+    pub(super) in_flight: Gauge,
+    pub(super) retries: Counter,
+    pub(super) skipped: Counter,
+}
+
+impl Meters {
+    pub(super) fn of(function: &str) -> Self {
+        let function = function.to_owned();
+        let calls = |outcome: &'static str| counter!("gaugefn_invocations_total", "function" => function.clone(), "outcome" => outcome);
+        Self {
+            ok: calls("ok"),
+            empty: calls("empty"),
+            failed: calls("failed"),
+            bad_input: calls("bad_input"),
+            duration: histogram!("gaugefn_invocation_duration_seconds", "function" => function.clone()),
+            in_flight: gauge!("gaugefn_in_flight", "function" => function.clone()),
+            retries: counter!("gaugefn_retries_total", "function" => function.clone()),
+            skipped: counter!("gaugefn_skipped_updates_total", "function" => function.clone()),
+        }
+    }
+
+    /// Counts a call; the name of its outcome.
+    pub(super) fn count(&self, returned: &Returned) -> &'static str {
+        let (name, counter) = match returned {
+            Returned::Output(_) => ("ok", &self.ok),
+            Returned::Empty => ("empty", &self.empty),
+            Returned::Failed(fault) if fault.blame() == Blame::Event => ("bad_input", &self.bad_input),
+            Returned::Failed(_) => ("failed", &self.failed),
+        };
+        counter.increment(1);
+        name
+    }
+}
