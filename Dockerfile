@@ -67,7 +67,6 @@ ARG VERSION=unknown
 LABEL org.opencontainers.image.title="gaugefn" \
       org.opencontainers.image.description="A serverless function runtime: Python functions on Redis keys" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.source="https://github.com/gaugefn/gaugefn" \
       org.opencontainers.image.version="${VERSION}"
 EXPOSE 9464
 USER 65532:65532

@@ -40,22 +40,58 @@ class Connection:
         self.socket.close()
 
 
-def closed_loop(port, events, input_key, output_key):
-    """Sets each event once the result of the one before is stored; returns the seconds from SET to result of each.
+class Watched:
+    """An input key that is set, and an output key whose writes are awaited.
 
-    The wait is for the server's own notification that the output key was written: no polling delays the runtime,
-    and the result is there for every reader at that moment. The time starts before the SET is sent.
+    The wait is for the server's own notification that the output key was written: no polling disturbs the runtime,
+    and at that moment the result is there for every reader.
     """
-    writer, listener = Connection(port), Connection(port)
-    listener.call("SUBSCRIBE", f"__keyspace@0__:{output_key}")
-    seconds = []
-    for frame in [command("SET", input_key, event) for event in events]:
-        start = time.perf_counter()
-        writer.socket.sendall(frame)
-        while listener.reply()[2] != b"set":
+
+    def __init__(self, port, input_key, output_key):
+        self.input_key = input_key
+        self.writer, self.listener = Connection(port), Connection(port)
+        self.listener.call("SUBSCRIBE", f"__keyspace@0__:{output_key}")
+
+    def frames(self, events):
+        return [command("SET", self.input_key, event) for event in events]
+
+    def send(self, frame):
+        self.writer.socket.sendall(frame)
+
+    def stored(self):
+        """Waits until the output key has been written once more."""
+        while self.listener.reply()[2] != b"set":
             pass
-        seconds.append(time.perf_counter() - start)
-        writer.reply()
-    writer.close()
-    listener.close()
-    return seconds
+
+    def latencies(self, events):
+        """Seconds from sending each event to its stored result; the next is sent when the one before is stored."""
+        seconds = []
+        for frame in self.frames(events):
+            start = time.perf_counter()
+            self.send(frame)
+            self.stored()
+            seconds.append(time.perf_counter() - start)
+            self.writer.reply()
+        return seconds
+
+    def rate(self, events):
+        """Results per second, by the wall clock, while the next event is always there before the last one's result.
+
+        At each result the event after the next is set, so the runtime never waits and each value it reads is new.
+        Where it reads an event after that one was replaced, the replaced one is skipped and no result is counted.
+        """
+        frames = self.frames(events)
+        for frame in frames[:2]:
+            self.send(frame)
+            self.writer.reply()
+        self.stored()
+        start = time.perf_counter()
+        for frame in frames[2:]:
+            self.send(frame)
+            self.writer.reply()
+            self.stored()
+        return len(frames[2:]) / (time.perf_counter() - start)
+
+    def close(self):
+        self.writer.close()
+        self.listener.close()

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use config::Value;
+use config::{Value, ValueKind};
 use runtime_core::config::layers::{self, Variables};
 use runtime_core::config::{Problem, Settings, tree};
 use runtime_core::contract::Fault;
@@ -34,11 +34,37 @@ pub(crate) fn layered(args: &ConfigArgs, variables: &dyn Variables) -> Result<La
         None => layers::empty(),
     };
     let deployment = deployment::read(variables, &mut tree);
+    let buried_in_file = buried(&tree, &deployment.tree, "");
     tree::overlay(&mut tree, deployment.tree);
     let (overrides, mut problems) = layers::overrides(variables, &tree);
+    let mut warnings = deployment.warnings;
+    warnings.extend(deployment::make_way(&mut tree, &overrides));
+    problems.extend(buried(&tree, &overrides, ""));
     tree::overlay(&mut tree, overrides);
+    problems.extend(buried_in_file);
     problems.extend(deployment.problems);
-    Ok(Layered { tree, file: path.map(|path| path.display().to_string()), warnings: deployment.warnings, problems })
+    Ok(Layered { tree, file: path.map(|path| path.display().to_string()), warnings, problems })
+}
+
+/// What a lower layer has in the place of a table: the upper layer's table would replace it without a word.
+fn buried(lower: &Value, upper: &Value, path: &str) -> Vec<Problem> {
+    let (Some(lower), Some(upper)) = (tree::table(lower), tree::table(upper)) else {
+        return Vec::new();
+    };
+    let both = upper.iter().filter_map(|(key, upper)| Some((key, lower.get(key)?, upper)));
+    both.flat_map(|(key, lower, upper)| {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match &lower.kind {
+            ValueKind::Table(_) => buried(lower, upper, &path),
+            ValueKind::Nil => Vec::new(),
+            _ if tree::table(upper).is_none() => Vec::new(),
+            kind => {
+                let message = format!("invalid type: {}, expected a table", tree::noun(kind));
+                vec![Problem::new(path, message, tree::origin(lower))]
+            }
+        }
+    })
+    .collect()
 }
 
 impl Layered {
@@ -47,23 +73,81 @@ impl Layered {
     /// # Errors
     /// All problems at once, sorted by path.
     pub(crate) fn settings(&self) -> Result<Settings, Vec<Problem>> {
-        let read = Settings::read(&self.tree, self.file.as_deref());
         let mut problems = self.problems.clone();
-        match read {
-            Ok(settings) => {
-                if let Err(message) = log::filter(&settings.log.level) {
-                    let log = tree::table(&self.tree).and_then(|top| top.get("log")).and_then(tree::table);
-                    let origin = log.and_then(|log| log.get("level")).and_then(tree::origin);
-                    problems.push(Problem::new("log.level", message, origin));
-                }
-                if problems.is_empty() {
-                    return Ok(settings);
-                }
-            }
+        problems.extend(self.wrong_level());
+        match Settings::read(&self.tree, self.file.as_deref()) {
+            Ok(settings) if problems.is_empty() => return Ok(settings),
+            Ok(_) => {}
             Err(more) => problems.extend(more),
         }
         problems.sort();
         problems.dedup();
         Err(problems)
+    }
+
+    /// What is a filter is known here alone: the settings take any text.
+    fn wrong_level(&self) -> Option<Problem> {
+        let level = tree::table(&self.tree)?.get("log").and_then(tree::table)?.get("level")?;
+        let ValueKind::String(text) = &level.kind else { return None };
+        let message = log::filter(text).err()?;
+        Some(Problem::new("log.level", message, tree::origin(level)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn of(file: &str, variables: &[(&str, &str)]) -> Layered {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gaugefn.toml");
+        std::fs::write(&path, file).unwrap();
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        layered(&ConfigArgs { config: Some(path) }, &variables).unwrap()
+    }
+
+    fn redis(layered: &Layered) -> String {
+        let table = tree::table(&layered.tree).unwrap().get("redis").and_then(tree::table).unwrap();
+        let mut all: Vec<_> = table.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        all.sort();
+        all.join(" ")
+    }
+
+    #[test]
+    fn an_overriding_variable_replaces_what_lower_layers_say_in_other_words() {
+        let file = "[redis]\nhost = 'file'\nport = 1\npassword_file = '/p'\n[functions.vm]\n";
+        let url = ("GAUGEFN__REDIS__URL", "redis://over");
+        assert_eq!(redis(&of(file, &[("REDIS_DB", "2"), url])), "password_file=/p url=redis://over");
+        let host = ("GAUGEFN__REDIS__HOST", "over");
+        let layered = of("[functions.vm]\n", &[("REDIS_URL", "rediss://cache"), host]);
+        assert_eq!(redis(&layered), "host=over");
+        assert_eq!(layered.warnings, ["redis.url of REDIS_URL is ignored: GAUGEFN__REDIS__HOST names the server"]);
+        let both = [("REDIS_URL", "redis://cache"), ("GAUGEFN__REDIS__URL", "redis://over/1"), host];
+        assert_eq!(redis(&of("[functions.vm]\n", &both)), "host=over url=redis://over/1");
+        let password = [("REDIS_PASSWORD", "a"), ("GAUGEFN__REDIS__PASSWORD_FILE", "/q")];
+        assert_eq!(redis(&of(file, &password)), "host=file password_file=/q port=1");
+    }
+
+    #[test]
+    fn what_a_table_would_bury_is_a_problem() {
+        let said = |file: &str, variables: &[(&str, &str)]| {
+            let problems = of(file, variables).settings().err().unwrap_or_default();
+            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect::<Vec<_>>()
+        };
+        let host = [("REDIS_HOST", "cache"), ("REDIS_OUTPUT_KEY", "r")];
+        assert_eq!(said("", &host), [""; 0]);
+        assert_eq!(said("redis = 'cache'", &host), ["redis: invalid type: string \"cache\", expected a table"]);
+        assert_eq!(said("functions = 5", &host), ["functions: invalid type: integer `5`, expected a table"]);
+    }
+
+    #[test]
+    fn a_wrong_level_is_named_beside_other_problems() {
+        let problems = of("[log]\nlevel = 'loud'\nformat = 'xml'\n", &[]).settings().err().unwrap();
+        let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, ["log.format", "log.level"]);
     }
 }

@@ -3,21 +3,24 @@
 //! Deployments in use spell these variables in many ways; all of them are known here, and only here. The result is
 //! one layer of the configuration's tree, every value with the variable that it came from.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::Value;
-use runtime_core::config::Problem;
 use runtime_core::config::layers::{self, Variables, of_variable, put};
+use runtime_core::config::{Problem, tree};
 
-use code::Code;
+use code::{Code, Place};
 
 mod code;
 mod redis;
 
-pub(crate) use redis::facts;
+pub(crate) use redis::{facts, make_way};
 
 /// Where the replaced image had the function, and where its deployments mount it.
 pub(crate) const USER_MODULE: &str = "/opt/usermodule.py";
+
+const INPUT: &[&str] = &["REDIS_INPUT_KEY"];
+const OUTPUT: &[&str] = &["REDIS_OUTPUT_KEY"];
 
 /// Seconds between two looks at the key.
 const PERIOD: &[&str] = &[
@@ -72,17 +75,24 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The first variable of a row that is set, with its value; each further one is named in a warning.
-    fn first(&mut self, row: &[&'static str]) -> Option<(&'static str, String)> {
-        let mut set = row.iter().filter_map(|name| Some((*name, self.variables.get(name)?)));
+    fn first(&mut self, row: &[&'static str]) -> Option<Set> {
+        let mut set = row.iter().filter(|name| self.variables.get(name).is_some()).copied();
         let first = set.next()?;
-        for (name, _) in set {
-            self.warnings.push(format!("{name} is ignored: {} is set as well and means the same", first.0));
+        for name in set {
+            self.warnings.push(same_meaning(name, first));
         }
-        Some(first)
+        Some((first, self.variables.get(first)?))
     }
 }
 
-/// The layer of the environment over the tree of the config file, from which a key that contradicts a variable is
+/// A variable and its value.
+type Set = (&'static str, String);
+
+fn same_meaning(ignored: &str, used: &str) -> String {
+    format!("{ignored} is ignored: {used} is set as well and means the same")
+}
+
+/// The layer of the environment over the tree of the config file, from which keys that contradict a variable are
 /// removed.
 pub(crate) fn read(variables: &dyn Variables, file: &mut Value) -> Deployment {
     let mut reader = Reader { variables, warnings: Vec::new(), problems: Vec::new() };
@@ -97,11 +107,10 @@ pub(crate) fn read(variables: &dyn Variables, file: &mut Value) -> Deployment {
 
 /// Where functions other than the default one are declared, if they are.
 fn declared_elsewhere(variables: &dyn Variables, file: &Value) -> Option<String> {
-    use runtime_core::config::tree;
-    if let Some(functions) = tree::table(file).and_then(|top| top.get("functions")).and_then(tree::table) {
-        if !functions.is_empty() {
-            return Some(functions.values().find_map(tree::origin).unwrap_or_else(|| "the config file".to_owned()));
-        }
+    let functions = tree::table(file).and_then(|top| top.get("functions"));
+    if let Some(functions) = functions.filter(|functions| tree::table(functions).is_none_or(|table| !table.is_empty()))
+    {
+        return Some(tree::origin(functions).unwrap_or_else(|| "the config file".to_owned()));
     }
     let declares = |name: &String| {
         let path = name.strip_prefix(layers::PREFIX)?.to_lowercase();
@@ -112,113 +121,105 @@ fn declared_elsewhere(variables: &dyn Variables, file: &Value) -> Option<String>
     Some(format!("{}FUNCTIONS__{}__…", layers::PREFIX, label.to_uppercase()))
 }
 
+/// The values of the default deployment that no variable says.
+fn fixed(text: &str) -> Value {
+    of_variable("the default deployment", text)
+}
+
+fn set(tree: &mut Value, path: &[&str], value: Value) {
+    put(tree, &[&["functions", "default"], path].concat(), value);
+}
+
 impl Reader<'_> {
     fn warn_of_unused(&mut self, place: &str) {
-        // names that mean something here alone; words such as INTERVAL may well belong to somebody else
-        let ours = |name: &&str| {
-            ["REDIS_", "USER_", "ZIP", "RUNTIME_", "PYFILE", "NEW_REQU"].iter().any(|start| name.starts_with(start))
-        };
-        let rows = [&["REDIS_INPUT_KEY", "REDIS_OUTPUT_KEY"], PERIOD, HANDLER, REQUIREMENTS];
-        let names = rows.into_iter().chain(code::ROWS.iter().copied()).flatten().copied().filter(ours);
-        for name in names.filter(|name| self.variables.get(name).is_some()) {
-            let warning = format!("{name} is ignored: the functions are declared by {place}");
-            self.warnings.push(warning);
-        }
+        let rows = [INPUT, OUTPUT, PERIOD, HANDLER, REQUIREMENTS].into_iter().chain(code::ROWS.iter().copied());
+        let names = rows.flatten().filter(|name| self.variables.get(name).is_some());
+        self.warnings.extend(names.map(|name| format!("{name} is ignored: the functions are declared by {place}")));
     }
 
     fn default_function(&mut self, tree: &mut Value) {
-        const FUNCTION: [&str; 2] = ["functions", "default"];
-        let mut set = |path: &[&str], value: Value| put(tree, &[&FUNCTION[..], path].concat(), value);
-        let fixed = |text: &str| of_variable("the default deployment", text);
+        self.source(tree);
+        self.sink(tree);
+        let module = self.handler(tree);
+        // it calls no function, so nothing is said of where one would be
+        if self.overriding("executor__use").as_deref() != Some("passthrough") {
+            self.code(tree, module);
+        }
+    }
 
-        set(&["source", "use"], fixed("redis_key"));
+    fn source(&mut self, tree: &mut Value) {
+        set(tree, &["source", "use"], fixed("redis_key"));
         // its windows may count samples, so nothing calls it more often than its period
-        set(&["source", "watch"], fixed("poll"));
-        match self.first(&["REDIS_INPUT_KEY"]) {
-            Some((name, key)) => set(&["source", "key"], of_variable(name, key)),
-            None => set(&["source", "key"], fixed("metrics")),
-        }
+        set(tree, &["source", "watch"], fixed("poll"));
+        let key = self.first(INPUT).map_or_else(|| fixed("metrics"), |(name, key)| of_variable(name, key));
+        set(tree, &["source", "key"], key);
         if let Some((name, period)) = self.first(PERIOD) {
-            set(&["source", "period"], of_variable(name, period));
+            set(tree, &["source", "period"], of_variable(name, period));
         }
-        match self.first(&["REDIS_OUTPUT_KEY"]) {
-            Some((name, key)) => {
-                set(&["sinks", "result", "use"], fixed("redis_key"));
-                set(&["sinks", "result", "key"], of_variable(name, key));
-            }
-            None if self.declares_sinks() => {}
-            None => {
-                let warning = "REDIS_OUTPUT_KEY is not set: results go to the log only";
-                self.warnings.push(warning.to_owned());
-            }
-        }
+    }
 
-        let mut module = None;
-        let mut handler_name = "handler".to_owned();
-        if let Some((variable, name)) = self.first(HANDLER) {
-            let name = name.trim().to_owned();
-            if let Some((of, function)) = name.rsplit_once('.') {
-                module = Some((variable, of.to_owned()));
-                handler_name = function.to_owned();
-            } else {
-                handler_name.clone_from(&name);
+    fn sink(&mut self, tree: &mut Value) {
+        match self.first(OUTPUT) {
+            Some((name, key)) => {
+                set(tree, &["sinks", "result", "use"], fixed("redis_key"));
+                set(tree, &["sinks", "result", "key"], of_variable(name, key));
             }
-            set(&["handler"], of_variable(variable, handler_name.clone()));
+            None if self.overriding("sinks__").is_some() => {}
+            None => self.warnings.push("REDIS_OUTPUT_KEY is not set: results go to the log only".to_owned()),
         }
-        if self.executor().as_deref() == Some("passthrough") {
-            return;
-        }
+    }
+
+    /// The entry function; the module that a name with a dot names as well is left to the choice of the code.
+    fn handler(&mut self, tree: &mut Value) -> Option<Set> {
+        let (variable, name) = self.first(HANDLER)?;
+        let (module, function) = match name.trim().rsplit_once('.') {
+            Some((module, function)) => (Some((variable, module.to_owned())), function),
+            None => (None, name.trim()),
+        };
+        set(tree, &["handler"], of_variable(variable, function));
+        module
+    }
+
+    fn code(&mut self, tree: &mut Value, module: Option<Set>) {
+        let mut executor = fixed("python");
         match code::choose(self, module) {
-            Code::Zip { variable, path, entry } => {
-                set(&["loader", "use"], fixed("zip"));
-                set(&["loader", "path"], of_variable(variable, path));
+            Code::Zip { place, entry } => {
+                set(tree, &["loader", "use"], fixed("zip"));
+                match place {
+                    Place::Path((variable, path)) => set(tree, &["loader", "path"], of_variable(variable, path)),
+                    Place::Base64((variable, text)) => set(tree, &["loader", "base64"], of_variable(variable, text)),
+                }
                 if let Some((variable, entry)) = entry {
-                    set(&["loader", "entry"], of_variable(variable, entry));
+                    set(tree, &["loader", "entry"], of_variable(variable, entry));
                 }
             }
-            Code::Base64 { variable, text, entry } => {
-                set(&["loader", "use"], fixed("zip"));
-                set(&["loader", "base64"], of_variable(variable, text));
-                if let Some((variable, entry)) = entry {
-                    set(&["loader", "entry"], of_variable(variable, entry));
-                }
-            }
-            Code::File { variable, path } => {
+            Code::File((variable, path)) => {
                 if Path::new(&path).extension().is_some_and(|ending| ending == "so") {
-                    set(&["executor", "use"], of_variable(variable, "native"));
+                    executor = of_variable(variable, "native");
                 }
-                set(&["loader", "use"], fixed("file"));
-                set(&["loader", "path"], of_variable(variable, path));
+                set(tree, &["loader", "use"], fixed("file"));
+                set(tree, &["loader", "path"], of_variable(variable, path));
             }
-            Code::Source { variable, text } => {
-                set(&["loader", "use"], fixed("file"));
-                set(&["loader", "source"], of_variable(variable, text));
+            Code::Source((variable, text)) => {
+                set(tree, &["loader", "use"], fixed("file"));
+                set(tree, &["loader", "source"], of_variable(variable, text));
             }
         }
+        set(tree, &["executor", "use"], executor);
         if let Some((variable, path)) = self.first(REQUIREMENTS) {
-            if PathBuf::from(&path).is_file() {
-                set(&["executor", "use"], fixed("python"));
-                set(&["executor", "requirements"], of_variable(variable, path));
+            if Path::new(&path).is_file() {
+                set(tree, &["executor", "requirements"], of_variable(variable, path));
             } else {
                 self.warnings.push(format!("{variable} is ignored: there is no file '{path}'"));
             }
         }
     }
 
-    /// Whether sinks of the default function are declared by overriding variables.
-    fn declares_sinks(&self) -> bool {
-        let prefix = format!("{}functions__default__sinks__", layers::PREFIX).to_lowercase();
-        self.variables.names().iter().any(|name| name.to_lowercase().starts_with(&prefix))
-    }
-
-    /// The executor that an overriding variable names.
-    fn executor(&self) -> Option<String> {
-        let wanted = format!("{}functions__default__executor__use", layers::PREFIX).to_lowercase();
-        self.variables
-            .names()
-            .iter()
-            .find(|name| name.to_lowercase() == wanted)
-            .and_then(|name| self.variables.get(name))
+    /// The first overriding variable of the default function whose path starts so.
+    fn overriding(&self, path: &str) -> Option<String> {
+        let start = format!("{}functions__default__{path}", layers::PREFIX).to_lowercase();
+        let names = self.variables.names();
+        names.iter().filter(|name| name.to_lowercase().starts_with(&start)).find_map(|name| self.variables.get(name))
     }
 }
 

@@ -45,7 +45,8 @@ fn main() -> ExitCode {
         main_thread: main_thread.clone(),
         stdout,
         leave: |code| {
-            #[allow(clippy::exit, reason = "user code may hold the first thread for ever")]
+            runtime_core::scratch::remove_all();
+            #[allow(clippy::exit, clippy::disallowed_methods, reason = "user code may hold the first thread for ever")]
             std::process::exit(i32::from(code))
         },
     };
@@ -54,7 +55,9 @@ fn main() -> ExitCode {
         main_thread.close();
         code
     });
-    desk.serve();
+    if let Err(error) = desk.serve() {
+        return fail(&format!("no first thread: {error}"));
+    }
     let code = runtime.block_on(command).unwrap_or(runtime_core::contract::Blame::Internal.exit_code());
     // a blocked read of standard input must not hold up the end
     runtime.shutdown_background();

@@ -25,6 +25,7 @@ impl Kind for Passthrough {
     type Config = Config;
     const NAME: &'static str = "passthrough";
     const SUMMARY: &'static str = "no function: each event is its own result";
+    const NEEDS_MODULE: bool = false;
 
     async fn build(_config: Config, _site: &Site<'_>) -> Result<Box<dyn Executor>, Fault> {
         Ok(Box::new(Self))
@@ -35,10 +36,6 @@ inventory::submit!(Entry::of::<Passthrough>());
 
 #[async_trait]
 impl Executor for Passthrough {
-    fn needs_module(&self) -> bool {
-        false
-    }
-
     async fn prepare(&self, _module: Option<Module>, _brief: Brief) -> Result<Box<dyn Function>, Fault> {
         Ok(Box::new(Self))
     }
@@ -59,7 +56,6 @@ mod tests {
     #[tokio::test]
     async fn every_event_passes_unchanged() {
         let brief = Brief { function: "f".into(), handler: "handler".into(), facts: Default::default() };
-        assert!(!Passthrough.needs_module());
         let mut function = Passthrough.prepare(None, brief).await.unwrap();
         let texts = ["{\"a\": 1.0}", "{}", "null", "not json", ""];
         let events: Vec<_> = texts.iter().map(|text| Event::new("e", text.as_bytes().to_vec())).collect();

@@ -58,6 +58,7 @@ impl Kind for Python {
     type Config = Config;
     const NAME: &'static str = "python";
     const SUMMARY: &'static str = "a Python function, called with the parsed event and a context";
+    const ONE_PER_PROCESS: bool = true;
 
     fn review(config: &Config) -> Vec<Concern> {
         let empty = |path: &PathBuf| path.as_os_str().is_empty();

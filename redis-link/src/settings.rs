@@ -113,6 +113,43 @@ impl Settings {
         self.target(other.address, other.db.unwrap_or_default(), credentials)
     }
 
+    /// Every option that is wrong, without its table's name, each with a sentence that goes after its name. Contacts
+    /// nothing. With `url_override` only that url is judged, under the name `url`.
+    #[must_use]
+    pub fn complaints(&self, url_override: Option<&str>) -> Vec<(String, String)> {
+        let mut rest = match url_override {
+            Some(_) => Self::default(),
+            None => self.clone(),
+        };
+        let mut complaints: Vec<(String, String)> = Vec::new();
+        while let Err(error) = rest.resolve(url_override) {
+            let text = error.to_string();
+            let (option, sentence) = text.split_once(' ').unwrap_or(("url", &text));
+            let option = option.trim_start_matches("redis.").to_owned();
+            complaints.push((option.clone(), sentence.to_owned()));
+            if url_override.is_some() || !rest.forget(&option) {
+                break;
+            }
+        }
+        complaints
+    }
+
+    /// Leaves an option out; whether it was set.
+    fn forget(&mut self, option: &str) -> bool {
+        match option {
+            "url" => self.url.take().is_some(),
+            "host" => self.host.take().is_some(),
+            "port" => self.port.take().is_some(),
+            "db" => self.db.take().is_some(),
+            "username" => self.username.take().is_some(),
+            "username_file" => self.username_file.take().is_some(),
+            "password" => self.password.take().is_some(),
+            "password_file" => self.password_file.take().is_some(),
+            "ca_file" => self.ca_file.take().is_some(),
+            _ => false,
+        }
+    }
+
     fn target(&self, address: Address, db: u32, credentials: Credentials) -> Result<Target, LinkError> {
         let authority = match (&address, &self.ca_file) {
             (Address::Tcp { tls: true, .. }, Some(path)) => Some((path.as_path(), read("redis.ca_file", path)?)),
@@ -134,6 +171,12 @@ impl Settings {
             return Err(LinkError::config(format!(
                 "redis.host '{path}' is a path: for a socket write redis.url = 'unix:{path}'"
             )));
+        }
+        // what stands before it may be a password, so nothing of it is shown
+        if host.is_some_and(|host| host.contains('@')) {
+            return Err(LinkError::config(
+                "redis.host has a user or password before an '@': put them into redis.username and redis.password",
+            ));
         }
         // several colons are an IPv6 address
         if let Some(host) = host.filter(|host| host.matches(':').count() == 1) {
@@ -228,9 +271,7 @@ fn one_of(places: [(&str, Option<String>); 3]) -> Result<Option<String>, LinkErr
     for (option, value) in places {
         match (&found, value) {
             (Some((first, one)), Some(other)) if *one != other => {
-                return Err(LinkError::config(format!(
-                    "{option} and {first} say different things: remove one of the two"
-                )));
+                return Err(LinkError::config(format!("{option} contradicts {first}: remove one of the two")));
             }
             (None, Some(value)) => found = Some((option, value)),
             _ => {}
@@ -321,7 +362,7 @@ mod tests {
         );
         assert_eq!(
             refusal(serde_json::json!({"url": url, "password": "other"})),
-            "redis.password and redis.url say different things: remove one of the two"
+            "redis.password contradicts redis.url: remove one of the two"
         );
         assert_eq!(
             refusal(serde_json::json!({"host": "redis://x:s3cret@y"})),
@@ -331,6 +372,26 @@ mod tests {
             refusal(serde_json::json!({"ca_file": "/ca.pem"})),
             "redis.ca_file is set, but redis://localhost:6379/0 is not encrypted: write redis.url = 'rediss://…'"
         );
+    }
+
+    #[test]
+    fn complaints_name_every_wrong_option() {
+        let url = "redis://u:s3cret@cache:6379/1";
+        let settings = from_json(serde_json::json!({"url": url, "host": "other", "db": 2, "password_file": "/no/p"}));
+        let shown = "redis://u:***@cache:6379/1";
+        let cannot = "'/no/p' cannot be read: check the path, the mount and its permissions".to_owned();
+        assert_eq!(
+            settings.complaints(None),
+            [
+                ("host".to_owned(), format!("'other' contradicts redis.url '{shown}': remove one of the two")),
+                ("db".to_owned(), format!("'2' contradicts redis.url '{shown}': remove one of the two")),
+                ("password_file".to_owned(), cannot),
+            ]
+        );
+        assert!(settings.complaints(Some("redis://x")).is_empty());
+        let [(option, sentence)] = &settings.complaints(Some("http://x"))[..] else { panic!("one complaint") };
+        assert_eq!(option, "url");
+        assert!(sentence.starts_with("has the unknown scheme 'http'; write redis://"), "{sentence}");
     }
 
     #[test]

@@ -410,6 +410,41 @@ async fn a_watch_wakes_once_for_a_burst_and_for_every_kind_of_change() {
 }
 
 #[tokio::test]
+async fn a_watch_counts_the_values_that_were_written() {
+    let server = Server::start(&["--notify-keyspace-events", "KA"]);
+    let link = server.link();
+    let mut watch = Watch::open(link.target(), "metrics").await.unwrap();
+    assert_eq!(watch.caught_up().await.unwrap(), None);
+    for line in ["SET metrics 1 EX 100", "PERSIST metrics", "APPEND metrics 2", "SET other 3"] {
+        run(&link, line).await.unwrap();
+    }
+    assert_eq!(watch.caught_up().await.unwrap(), Some(2));
+    assert_eq!(watch.caught_up().await.unwrap(), None);
+    run(&link, "RENAME other metrics").await.unwrap();
+    assert_eq!(watch.caught_up().await.unwrap(), Some(1));
+    run(&link, "DEL metrics").await.unwrap();
+    assert_eq!(watch.caught_up().await.unwrap(), Some(0), "an event, but no value");
+    run(&link, "CLIENT KILL TYPE pubsub").await.unwrap();
+    assert_eq!(watch.caught_up().await.unwrap_err().kind(), Trouble::Unreachable);
+}
+
+#[tokio::test]
+async fn a_watch_that_has_caught_up_has_missed_nothing() {
+    let server = Server::start(&["--notify-keyspace-events", "K$"]);
+    let link = server.link();
+    let mut watch = Watch::open(link.target(), "metrics").await.unwrap();
+    for burst in 0..200_u64 {
+        let size = burst % 7 + 1;
+        let mut pipeline = redis::pipe();
+        for value in 0..size {
+            pipeline.set("metrics", value).ignore();
+        }
+        link.pipeline::<()>(&pipeline).await.unwrap();
+        assert_eq!(watch.caught_up().await.unwrap(), Some(size));
+    }
+}
+
+#[tokio::test]
 async fn a_watch_reads_binary_keys_of_its_own_database() {
     let server = Server::start(&["--notify-keyspace-events", "K$"]);
     let url = format!("redis://127.0.0.1:{}/4", server.port);

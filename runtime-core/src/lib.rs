@@ -15,6 +15,7 @@
 //! * [`options`] - durations, sizes and templates, as options spell them
 //! * [`main_thread`] - work for the process's first thread
 //! * [`records`] - lines that user code printed, as log records
+//! * [`scratch`] - private folders that go with the process
 //! * `testkit` - contract checks for the tests of components (feature `testkit`)
 
 #![warn(missing_docs)]
@@ -27,7 +28,8 @@ pub mod main_thread;
 pub mod options;
 pub mod records;
 pub mod registry;
-#[cfg(feature = "testkit")]
+pub mod scratch;
+#[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
 pub use contract::Fault;

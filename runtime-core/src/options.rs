@@ -65,11 +65,11 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        if self.0.subsec_nanos() % 1_000_000 != 0 {
+        if !self.0.subsec_nanos().is_multiple_of(1_000_000) {
             write!(f, "{}s", self.0.as_secs_f64())
-        } else if millis % 1000 != 0 {
+        } else if !millis.is_multiple_of(1000) {
             write!(f, "{millis}ms")
-        } else if millis > 0 && millis % 60_000 == 0 {
+        } else if millis > 0 && millis.is_multiple_of(60_000) {
             write!(f, "{}m", millis / 60_000)
         } else {
             write!(f, "{}s", millis / 1000)
@@ -94,7 +94,7 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-            if self.0 >= unit && self.0 % unit == 0 {
+            if self.0 >= unit && self.0.is_multiple_of(unit) {
                 return write!(f, "{}{name}", self.0 / unit);
             }
         }
@@ -254,7 +254,7 @@ impl FromStr for Template {
         let mut rest = text;
         while let Some(start) = rest.find("{/") {
             let Some(length) = rest[start..].find('}') else {
-                return Err(format!("'{text}': the placeholder '{}' has no end", &rest[start..]));
+                return Err(format!("'{text}': the placeholder '{}' has no end; close it with '}}'", &rest[start..]));
             };
             if start > 0 {
                 parts.push(Part::Literal(rest[..start].to_owned()));
@@ -314,6 +314,81 @@ mod tests {
         assert_eq!("1000".parse::<Size>().unwrap(), Size(1000));
         assert_eq!(Size(512 << 20).to_string(), "512MiB");
         assert!("many".parse::<Size>().is_err());
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Options {
+        time: Option<Span>,
+        size: Option<Size>,
+    }
+
+    fn wrong(json: &str) -> String {
+        serde_json::from_str::<Options>(json).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn numbers_are_seconds_and_bytes() {
+        let read = |json: &str| serde_json::from_str::<Options>(json).unwrap();
+        assert_eq!(read(r#"{"time": 2, "size": 4096}"#).time, Some(Span::seconds(2)));
+        assert_eq!(read(r#"{"time": 0.25, "size": 2e3}"#).size, Some(Size(2000)));
+        assert_eq!(read(r#"{"time": "1.5s", "size": "1.5KiB"}"#).size, Some(Size(1536)));
+        assert_eq!(read(r#"{"time": 0, "size": 0}"#).time, Some(Span::seconds(0)));
+        assert!(wrong(r#"{"time": -1}"#).contains("'-1' is no duration from 0 to a year"));
+        assert!(wrong(r#"{"time": 1e300}"#).contains("is no duration from 0 to a year"));
+        assert!(
+            wrong(r#"{"time": true}"#).contains("expected a duration such as 500ms, 5s, 1m or a number of seconds")
+        );
+        assert!(wrong(r#"{"size": -1}"#).contains("'-1' is no size; write 64KiB, 2MiB or a number of bytes"));
+        assert!(wrong(r#"{"size": 1.5}"#).contains("'1.5' is no size"));
+        assert!(wrong(r#"{"size": []}"#).contains("expected a size such as 64KiB, 2MiB or a number of bytes"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_shown_reads_back_as_the_same(micros in 0_u64..30_000_000_000_000, bytes in 0_u64..1 << 50) {
+            let span = Span(Duration::from_micros(micros));
+            let back = span.to_string().parse::<Span>().unwrap();
+            // a float of seconds holds microseconds exactly enough
+            assert!(back.0.abs_diff(span.0) < Duration::from_micros(1), "{span} {back}");
+            assert_eq!(Size(bytes).to_string().parse::<Size>().unwrap(), Size(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in "\\PC{0,20}") {
+            let _ = (text.parse::<Span>(), text.parse::<Size>(), text.parse::<Template>().map(|key| key.fill(b"{}", b"[1]").is_ok()));
+        }
+    }
+
+    #[test]
+    fn the_schemas_patterns_agree_with_the_parsers() {
+        let schema = serde_json::to_value(schemars::schema_for!(Span)).unwrap();
+        assert_eq!(schema["anyOf"][0]["pattern"], "^[0-9.]+ *(us|ms|s|m|min|h|d)?$");
+        for unit in ["us", "ms", "s", "m", "min", "h", "d", ""] {
+            assert!(format!("1.5 {unit}").parse::<Span>().is_ok(), "{unit}");
+        }
+        for unit in ["", "B", "KB", "KiB", "K", "MB", "MiB", "G", "GiB", "TiB"] {
+            assert!(format!("1{unit}").parse::<Size>().is_ok(), "{unit}");
+        }
+    }
+
+    #[test]
+    fn odd_templates() {
+        let fill = |key: &str, result: &[u8]| {
+            key.parse::<Template>().unwrap().fill(result, b"{\"e\": true}").map(String::from)
+        };
+        assert_eq!(fill("{/a}{/b}", b"{\"a\": 1.50, \"b\": \"x\"}").unwrap(), "1.5x");
+        assert_eq!(fill("{{/e}}", b"3").unwrap(), "{true}");
+        assert_eq!(fill("{/a~1b}", b"{\"a/b\": \"s\"}").unwrap(), "s");
+        assert_eq!(fill("{/e}", b"not json").unwrap(), "true");
+        for result in ["{\"a\": null}", "{\"a\": []}", "{\"a\": {}}"] {
+            let said = fill("k:{/a}", result.as_bytes()).unwrap_err();
+            assert_eq!(said, "key 'k:{/a}': the value at '/a' is no text or number");
+        }
+        assert_eq!("".parse::<Template>().unwrap_err(), "a key must not be empty");
+        assert_eq!(
+            "a{/b".parse::<Template>().unwrap_err(),
+            "'a{/b': the placeholder '{/b' has no end; close it with '}'"
+        );
     }
 
     #[test]

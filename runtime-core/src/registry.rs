@@ -61,6 +61,10 @@ pub trait Kind: 'static {
     const SUMMARY: &'static str;
     /// Options that INTERFACE reserves and that do not exist yet: refused, never ignored.
     const RESERVED: &'static [&'static str] = &[];
+    /// Whether an executor of this kind runs a module, so that its functions need a loader.
+    const NEEDS_MODULE: bool = true;
+    /// Whether only one function of this kind can run inside a process.
+    const ONE_PER_PROCESS: bool = false;
 
     /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.
     fn review(_config: &Self::Config) -> Vec<Concern> {
@@ -100,6 +104,9 @@ fn first(problems: Vec<Problem>) -> Fault {
     Fault::config(problems.first().map_or_else(|| "unreadable table".to_owned(), ToString::to_string))
 }
 
+/// Parses a component's table and builds it.
+pub type Build<R> = for<'a> fn(&'a Section, &'a Site<'a>) -> BoxFuture<'a, Result<Box<R>, Fault>>;
+
 /// The registration of one component: function pointers only.
 pub struct Entry<R: ?Sized + 'static> {
     /// The name after `use =`.
@@ -108,12 +115,16 @@ pub struct Entry<R: ?Sized + 'static> {
     pub summary: &'static str,
     /// Options reserved for later versions.
     pub reserved: &'static [&'static str],
+    /// Whether its functions need a loader.
+    pub needs_module: bool,
+    /// Whether only one function of this kind can run inside a process.
+    pub one_per_process: bool,
     /// JSON Schema of its options.
     pub schema: fn() -> schemars::Schema,
     /// All problems of its table, without building anything.
     pub check: fn(&Section) -> Vec<Problem>,
     /// Parses the table and builds the component.
-    pub build: for<'a> fn(&'a Section, &'a Site<'a>) -> BoxFuture<'a, Result<Box<R>, Fault>>,
+    pub build: Build<R>,
 }
 
 impl<R: Role + ?Sized> Entry<R> {
@@ -124,6 +135,8 @@ impl<R: Role + ?Sized> Entry<R> {
             name: K::NAME,
             summary: K::SUMMARY,
             reserved: K::RESERVED,
+            needs_module: K::NEEDS_MODULE,
+            one_per_process: K::ONE_PER_PROCESS,
             schema: schema::<K>,
             check: check::<K>,
             build: build::<K>,
@@ -136,10 +149,12 @@ fn schema<K: Kind>() -> schemars::Schema {
 }
 
 fn check<K: Kind>(section: &Section) -> Vec<Problem> {
-    match section.parse::<K::Config>(K::RESERVED) {
-        Ok(config) => K::review(&config).into_iter().map(|concern| section.concern(concern)).collect(),
-        Err(problems) => problems,
+    let (config, mut problems) = section.read::<K::Config>(K::RESERVED);
+    if let Some(config) = config {
+        let further = section.further(K::review(&config), &problems);
+        problems.extend(further);
     }
+    problems
 }
 
 fn build<'a, K: Kind>(section: &'a Section, site: &'a Site<'a>) -> BoxFuture<'a, Result<Box<K::Role>, Fault>> {

@@ -57,14 +57,17 @@ impl Kind for RedisKey {
 
     fn review(config: &Config) -> Vec<Concern> {
         let mut concerns = Vec::new();
-        if config.ttl.is_some_and(|ttl| ttl.0 < Duration::from_millis(1)) {
-            concerns.push(Concern::new("ttl", "too short; the least is 1ms, and without it a result is kept for good"));
+        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < Duration::from_millis(1)) {
+            let message =
+                format!("'{ttl}' is too short; the least is 1ms, and without the option a result is kept for good");
+            concerns.push(Concern::new("ttl", message));
         }
         if config.publish.as_deref() == Some("") {
             concerns.push(Concern::new("publish", "empty; name the channel or leave the option out"));
         }
-        if let Some(Err(error)) = config.url.as_deref().map(|url| Settings::default().resolve(Some(url))) {
-            concerns.push(Concern::new("url", error.to_string()));
+        if let Some(url) = config.url.as_deref() {
+            let complaints = Settings::default().complaints(Some(url));
+            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
         }
         concerns
     }
@@ -87,17 +90,6 @@ inventory::submit!(Entry::of::<RedisKey>());
 #[async_trait]
 impl Sink for RedisKey {
     async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
-        // the newest value of a constant key is all that anybody could ever read
-        let outputs = if self.key.is_constant() && self.publish.is_none() {
-            &outputs[outputs.len().saturating_sub(1)..]
-        } else {
-            outputs
-        };
-        if let ([output], None, None, true) = (outputs, self.ttl, &self.publish, self.key.is_constant()) {
-            let mut set = redis::cmd("SET");
-            set.arg(self.key.as_str()).arg(&output.payload[..]);
-            return self.link.query(&set).await.map_err(|error| fault(&error));
-        }
         let mut writes = redis::pipe();
         if self.publish.is_some() {
             writes.atomic();
@@ -105,6 +97,7 @@ impl Sink for RedisKey {
         for output in outputs {
             let key = match self.key.fill(&output.payload, &output.event) {
                 Ok(key) => key,
+                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
                 Err(message) => {
                     // one result without the value that its key needs must not hold up the others
                     tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");

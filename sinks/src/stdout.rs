@@ -8,7 +8,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -48,9 +48,10 @@ impl Sink for Stdout {
         // a pipe whose reader is slow blocks
         match tokio::task::spawn_blocking(move || (&*out).write_all(&lines)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
+            Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {
                 Err(Fault::backend("standard output cannot be written, its reader has gone").caused_by(error).fatal())
             }
+            Ok(Err(error)) => Err(Fault::internal("standard output cannot be written").caused_by(error).fatal()),
             Err(error) => Err(Fault::internal("writing to standard output was interrupted").caused_by(error)),
         }
     }

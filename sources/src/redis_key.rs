@@ -17,19 +17,19 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use redis_link::{Link, Settings, Trouble, Watch};
+use redis_link::{Link, LinkError, Settings, Trouble};
 use runtime_core::change::{Change, Fingerprint, Look};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Batch, Delivery, Domain, Event, Facts, Payload, Pull, Source};
 use runtime_core::options::Span;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// A change that a poll finds is unannounced if no notification has come so much later. Notifications take less than
-/// a millisecond; a second of grace makes a stalled machine no reason to stop listening.
-const GRACE: Duration = Duration::from_secs(1);
+use ear::Ear;
+
+mod ear;
 
 /// Options of the source `redis_key`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -58,7 +58,7 @@ const fn default_period() -> Span {
 }
 
 /// When the function is called.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Trigger {
     /// When the value changed.
@@ -69,7 +69,7 @@ enum Trigger {
 }
 
 /// How a change is noticed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum WatchMode {
     /// By notifications where they come.
@@ -81,40 +81,20 @@ enum WatchMode {
     Poll,
 }
 
-/// What has become of the subscription.
-enum Ear {
-    /// Not wanted, or given up.
-    Closed,
-    /// To be opened at this time.
-    Due(Instant),
-    /// Subscribed.
-    Open(Watch),
-}
-
 /// The source `redis_key`.
 pub struct RedisKey {
     function: String,
     key: String,
     period: Duration,
     trigger: Trigger,
-    mode: WatchMode,
     link: Link,
+    /// Remembers the last delivered value.
     change: Change,
-    /// The fingerprint of the last delivered value.
-    fingerprint: Option<Fingerprint>,
     ear: Ear,
-    /// A notification has come since the last read.
-    announced: bool,
-    /// When a poll found a change that nothing had announced so far.
-    suspect: Option<Instant>,
-    /// The reason why notifications cannot be relied upon, once there is one.
-    deaf: Option<String>,
-    /// Whether the loss of the subscription was already said since it last was open.
-    said_lost: bool,
-    /// When the key is to be looked at again without a notification.
+    /// When the key is read also without news.
     due: Instant,
-    /// Whether any value was delivered: the first one is no change.
-    delivered: bool,
+    /// Values that were replaced before they were read, since the last event.
+    skipped: u64,
     /// Part of the events' ids, so that they differ between two lives of a process.
     started: u128,
     count: u64,
@@ -135,8 +115,13 @@ impl Kind for RedisKey {
         if config.period.0 < Duration::from_millis(1) {
             concerns.push(Concern::new("period", format!("'{}' is too short; the least is 1ms", config.period)));
         }
-        if let Some(Err(error)) = config.url.as_deref().map(|url| Settings::default().resolve(Some(url))) {
-            concerns.push(Concern::new("url", error.to_string()));
+        if config.trigger == Trigger::Always && config.watch == WatchMode::Notify {
+            let message = "'notify' has no effect with trigger = \"always\", which calls once a period; leave one out";
+            concerns.push(Concern::new("watch", message));
+        }
+        if let Some(url) = config.url.as_deref() {
+            let complaints = Settings::default().complaints(Some(url));
+            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
         }
         concerns
     }
@@ -144,28 +129,25 @@ impl Kind for RedisKey {
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {
         let settings: Settings = site.table("redis")?;
         let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let mode = match config.trigger {
+            Trigger::Change => config.watch,
+            // a change is no reason for a call
+            Trigger::Always => WatchMode::Poll,
+        };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let source = Self {
+        Ok(Box::new(Self {
             function: site.function.to_owned(),
+            ear: Ear::new(site.function, &config.key, target.clone(), mode, config.period),
             key: config.key,
             period: config.period.0,
             trigger: config.trigger,
-            mode: config.watch,
             link: Link::new(target),
             change: Change::new(),
-            fingerprint: None,
-            ear: if config.watch == WatchMode::Poll { Ear::Closed } else { Ear::Due(Instant::now()) },
-            announced: false,
-            suspect: None,
-            deaf: None,
-            said_lost: false,
             due: Instant::now(),
-            delivered: false,
+            skipped: 0,
             started,
             count: 0,
-        };
-        source.show_mode();
-        Ok(Box::new(source))
+        }))
     }
 }
 
@@ -177,72 +159,63 @@ impl Source for RedisKey {
         Delivery::Latest
     }
 
+    /// Reads the key: connecting alone would not show that this user may not, or that it is no string.
     async fn check(&mut self) -> Result<(), Fault> {
-        self.link.connection().await.map(drop).map_err(|error| fault(&error))
+        self.link.get(&self.key).await.map(drop).map_err(|error| fault(&error))
     }
 
     async fn next_batch(&mut self, _max: usize) -> Result<Pull, Fault> {
-        self.listen().await;
-        let now = Instant::now();
-        if self.suspect.is_some_and(|since| now >= since + GRACE) {
-            self.give_up_listening();
+        self.ear.listen().await;
+        if Instant::now() < self.due && !self.ear.has_news() {
+            return Ok(self.later());
         }
-        let wanted = self.announced && self.trigger == Trigger::Change;
-        if now < self.due && !wanted {
-            return Ok(Pull::Again(self.next_look() - now));
-        }
-        let announced = std::mem::take(&mut self.announced);
-        let value = self.link.get(&self.key).await.map_err(|error| fault(&error))?;
-        self.due = now + self.period;
-        let payload = match value {
-            Some(bytes) if !bytes.is_empty() => Payload::from(bytes),
-            _ => return Ok(Pull::Again(self.next_look() - now)),
+        let value = match self.link.get(&self.key).await {
+            Ok(value) => value,
+            Err(error) => {
+                self.ear.not_read();
+                return Err(fault(&error));
+            }
+        };
+        let (announced, skipped) = self.ear.read();
+        self.skipped += skipped;
+        // counted from the answer: one that took long must not bring two calls together
+        self.due = Instant::now() + self.period;
+        let Some(payload) = value.filter(|bytes| !bytes.is_empty()).map(Payload::from) else {
+            return Ok(self.later());
         };
         match self.change.look(&payload) {
+            Look::New(fingerprint) => {
+                if !announced {
+                    self.ear.surprised().await;
+                }
+                self.change.attempted(payload.clone(), fingerprint);
+            }
             Look::Same if self.trigger == Trigger::Always => {}
-            Look::Same => return Ok(Pull::Again(self.next_look() - now)),
+            Look::Same => return Ok(self.later()),
             Look::Malformed { error, first } => {
                 if first {
                     let key = &self.key;
                     tracing::warn!(function = %self.function, "key '{key}' is left alone until it changes: {error}");
                 }
-                return Ok(Pull::Again(self.next_look() - now));
-            }
-            Look::New(fingerprint) => {
-                if matches!(self.ear, Ear::Open(_)) && !announced && self.delivered && self.suspect.is_none() {
-                    self.suspect = Some(now);
-                }
-                self.change.attempted(payload.clone(), fingerprint);
-                self.fingerprint = Some(fingerprint);
+                return Ok(self.later());
             }
         }
-        self.delivered = true;
         self.count += 1;
         let id = format!("{}:{}-{}", self.key, self.started, self.count);
-        let event = Event { fingerprint: self.fingerprint, ..Event::new(id, payload) };
-        Ok(Pull::Batch(Batch::one(event)))
+        let event = Event { fingerprint: self.change.fingerprint(), ..Event::new(id, payload) };
+        Ok(Pull::Batch(Batch { skipped: std::mem::take(&mut self.skipped), ..Batch::one(event) }))
     }
 
     async fn woken(&mut self) {
-        let Ear::Open(watch) = &mut self.ear else {
-            return std::future::pending().await;
-        };
-        match watch.changed().await {
-            Ok(()) => {
-                self.announced = true;
-                self.suspect = None;
-            }
-            Err(error) => self.lost(&error),
-        }
+        self.ear.woken().await;
     }
 
     fn resume(&mut self, fingerprint: Fingerprint) {
         self.change.seen(fingerprint);
-        self.fingerprint = Some(fingerprint);
     }
 
     fn complaint(&self) -> Option<String> {
-        self.deaf.clone().filter(|_| self.mode == WatchMode::Notify)
+        self.ear.complaint()
     }
 
     fn domain(&self) -> Option<Domain> {
@@ -261,100 +234,15 @@ impl Source for RedisKey {
 }
 
 impl RedisKey {
-    /// Subscribes if it is time to, and takes up what was announced while nobody waited.
-    async fn listen(&mut self) {
-        if let Ear::Due(at) = self.ear {
-            if at > Instant::now() {
-                return;
-            }
-            match Watch::open(self.link.target(), &self.key).await {
-                Ok(watch) => {
-                    self.ear = Ear::Open(watch);
-                    self.said_lost = false;
-                    // what changed while nobody listened was announced to nobody
-                    self.announced = true;
-                    self.show_mode();
-                }
-                Err(error) if error.kind() == Trouble::Permission => {
-                    self.deafen(format!("{error}; the key is polled each {}", Span(self.period)));
-                }
-                Err(error) => self.lost(&error),
-            }
-            return;
-        }
-        if let Ear::Open(watch) = &mut self.ear {
-            // bounded by a look at what is already there
-            let heard = tokio::select! {
-                biased;
-                heard = watch.changed() => Some(heard),
-                () = std::future::ready(()) => None,
-            };
-            match heard {
-                Some(Ok(())) => {
-                    self.announced = true;
-                    self.suspect = None;
-                }
-                Some(Err(error)) => self.lost(&error),
-                None => {}
-            }
-        }
-    }
-
-    /// The subscription is gone or could not be made: poll meanwhile, subscribe again with the next look.
-    fn lost(&mut self, error: &redis_link::LinkError) {
-        if !std::mem::replace(&mut self.said_lost, true) {
-            let period = Span(self.period);
-            tracing::warn!(function = %self.function, "no notifications for now, the key is polled each {period}: {error}");
-        }
-        let was_open = matches!(self.ear, Ear::Open(_));
-        // at once after a cut, as the server is usually there; then at the pace of the polling
-        let wait = if was_open { Duration::ZERO } else { self.period.min(Duration::from_secs(1)) };
-        self.ear = Ear::Due(Instant::now() + wait);
-        self.suspect = None;
-        self.due = Instant::now();
-        self.show_mode();
-    }
-
-    /// A change came that nothing announced: this server sends no notifications.
-    fn give_up_listening(&mut self) {
-        self.suspect = None;
-        let place = self.link.target().place();
-        self.deafen(format!(
-            "redis at {place} does not announce changes of key '{}' (notify-keyspace-events lacks K with $ or g), the key is \
-             polled each {}",
-            self.key,
-            Span(self.period)
-        ));
-    }
-
-    fn deafen(&mut self, reason: String) {
-        tracing::warn!(function = %self.function, "{reason}");
-        self.deaf = Some(reason);
-        self.ear = Ear::Closed;
-        self.show_mode();
-    }
-
-    /// When to look without a notification: the period's end, or the end of a suspicion.
-    fn next_look(&self) -> Instant {
-        let suspicion = self.suspect.map(|since| since + GRACE);
-        let subscription = match self.ear {
-            Ear::Due(at) => Some(at),
-            _ => None,
-        };
-        [suspicion, subscription].into_iter().flatten().fold(self.due, Instant::min).max(Instant::now())
-    }
-
-    fn show_mode(&self) {
-        let present = if matches!(self.ear, Ear::Open(_)) { "notify" } else { "poll" };
-        for mode in ["notify", "poll"] {
-            let set = f64::from(u8::from(mode == present));
-            metrics::gauge!("gaugefn_watch_mode", "function" => self.function.clone(), "mode" => mode).set(set);
-        }
+    /// Nothing before the period's end, unless there is news or it is time to subscribe.
+    fn later(&self) -> Pull {
+        let next = self.ear.due().map_or(self.due, |at| at.min(self.due));
+        Pull::Again(next.saturating_duration_since(Instant::now()))
     }
 }
 
 /// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key replaced.
-fn fault(error: &redis_link::LinkError) -> Fault {
+fn fault(error: &LinkError) -> Fault {
     match error.kind() {
         Trouble::Config => Fault::config(error.to_string()),
         _ => Fault::of_backend(error),

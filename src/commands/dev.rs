@@ -46,8 +46,7 @@ pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span,
     }
     match run(parts, stop, board, false).await {
         End::Stopped | End::Exhausted => 0,
-        // a reader such as `head` has had enough
-        End::Fault(fault) if fault.is_fatal() => 0,
+        End::Fault(fault) if local::reader_has_gone(&fault) => 0,
         End::Fault(fault) => refuse(&fault),
         End::NotDrained => (context.leave)(75),
         End::Policy { .. } => 76,

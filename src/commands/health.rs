@@ -72,3 +72,21 @@ async fn ask(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> 
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((status, body))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_every_interface_is_asked_on_the_loopback_one() {
+        for (listen, asked) in [
+            ("0.0.0.0:9464", "127.0.0.1:9464"),
+            ("[::]:9464", "[::1]:9464"),
+            ("10.0.0.7:9464", "10.0.0.7:9464"),
+            ("[fd00::1]:9464", "[fd00::1]:9464"),
+        ] {
+            assert_eq!(local(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+}

@@ -66,7 +66,7 @@ pub(super) async fn invoke(
     match result {
         Ok(0) => 0,
         Ok(_) => 1,
-        Err(fault) if fault.is_fatal() => 0,
+        Err(fault) if local::reader_has_gone(&fault) => 0,
         Err(fault) => refuse(&fault),
     }
 }
@@ -98,9 +98,16 @@ fn open(event: Option<&Path>) -> Result<Lines, Fault> {
         None => Ok(Box::new(SAMPLE.as_bytes())),
         Some(path) if path == Path::new("-") => Ok(Box::new(BufReader::new(std::io::stdin()))),
         Some(path) => {
-            let name = path.display();
-            let file = std::fs::File::open(path)
-                .map_err(|error| Fault::file(format!("event file '{name}' cannot be opened")).caused_by(error))?;
+            let refused = |error: std::io::Error| {
+                let text =
+                    format!("event file '{}' cannot be opened; name a readable file of JSON lines", path.display());
+                Fault::file(text).caused_by(error)
+            };
+            let file = std::fs::File::open(path).map_err(refused)?;
+            // a folder opens, and only its first read fails
+            if file.metadata().map_err(refused)?.is_dir() {
+                return Err(refused(std::io::ErrorKind::IsADirectory.into()));
+            }
             Ok(Box::new(BufReader::new(file)))
         }
     }
@@ -139,7 +146,7 @@ async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, b
         }
         (&*context.stdout)
             .write_all(&text)
-            .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error).fatal())?;
+            .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error))?;
     }
 }
 

@@ -1,10 +1,13 @@
 //! What `dev` and `invoke` share: a function named by a path, without Redis and without a config file.
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 
 use config::Value;
 use runtime_core::config::layers::{Variables, empty, of_variable, put};
 use runtime_core::config::{Problem, Settings, tree};
+use runtime_core::contract::Fault;
 
 use crate::args::FunctionArgs;
 
@@ -47,6 +50,18 @@ pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &
     Settings::read(&layer, None)
 }
 
+/// Whether standard output could not be written because its reader, such as `head`, has had enough.
+pub(super) fn reader_has_gone(fault: &Fault) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(fault);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// The loader that a path asks for.
 fn loader(path: &Path) -> &'static str {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
@@ -55,5 +70,28 @@ fn loader(path: &Path) -> &'static str {
         "zip" => "zip",
         "so" => "native",
         _ => "file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_reader_who_has_gone() {
+        let fault = |kind: io::ErrorKind| Fault::internal("not written").caused_by(io::Error::from(kind)).fatal();
+        assert!(reader_has_gone(&fault(io::ErrorKind::BrokenPipe)));
+        assert!(!reader_has_gone(&fault(io::ErrorKind::StorageFull)));
+        assert!(!reader_has_gone(&Fault::internal("broken pipe").fatal()));
+    }
+
+    #[test]
+    fn the_loader_follows_from_the_path() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(
+            ["f.py", "f", "f.zip", "f.so"].map(|name| loader(Path::new(name))),
+            ["file", "file", "zip", "native"]
+        );
+        assert_eq!(loader(here), "dir");
     }
 }

@@ -1,9 +1,10 @@
 //! `gaugefn run`: the configured functions, until a signal or the end of their sources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime_core::config::Settings;
-use runtime_core::contract::{Blame, Facts, Fault};
+use runtime_core::contract::{Blame, Delivery, Facts, Fault};
 use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::board::BEAT;
 use runtime_core::engine::{Board, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
@@ -35,11 +36,16 @@ pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: b
     match serve(context, &settings, require_backend).await {
         Ok(code) => code,
         Err(fault) => {
-            let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
-            tracing::error!("{}{report}", fault.chain());
+            tracing::error!("{}", whole(&fault));
             fault.blame().exit_code()
         }
     }
+}
+
+/// A fault with its causes and its report.
+fn whole(fault: &Fault) -> String {
+    let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+    format!("{}{report}", fault.chain())
 }
 
 async fn serve(context: &Context, settings: &Settings, require_backend: bool) -> Result<u8, Fault> {
@@ -62,12 +68,18 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
     let loading = async {
         let mut ready = Vec::new();
         for function in &settings.functions {
-            ready.push(assemble(function, &around, &board).await?);
+            ready.push(assemble(function, &around, &board).await.map_err(|fault| (function.name.as_str(), fault))?);
         }
-        Ok::<_, Fault>(ready)
+        Ok(ready)
     };
     let ready = tokio::select! {
-        ready = loading => ready?,
+        ready = loading => match ready {
+            Ok(ready) => ready,
+            Err((function, fault)) => {
+                tracing::error!(function, "{}", whole(&fault));
+                return Ok(fault.blame().exit_code());
+            }
+        },
         // nothing has begun, so there is nothing to finish; an import may well go on for ever
         () = stop.requested() => (context.leave)(0),
     };
@@ -83,7 +95,10 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
             if sinks.is_empty() { "log".to_owned() } else { sinks.join(", ") },
         );
     }
-    let code = run_all(ready, &stopper, &stop, &board, require_backend).await;
+    let drain = settings.functions.iter().map(|function| function.options.drain.0).max().unwrap_or_default();
+    let overdue = tokio::spawn(leave_when_overdue(stop.clone(), drain, context.leave));
+    let code = run_all(context, settings, ready, &stopper, &stop, &board, require_backend).await;
+    overdue.abort();
     if code == NOT_DRAINED {
         // what is still in flight may never come back
         (context.leave)(code);
@@ -93,18 +108,30 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
 }
 
 /// Runs all functions; the exit code of the gravest end. One that fails stops the others.
-async fn run_all(ready: Vec<Parts>, stopper: &Stopper, stop: &Stop, board: &Board, require_backend: bool) -> u8 {
+async fn run_all(
+    context: &Context,
+    settings: &Settings,
+    ready: Vec<Parts>,
+    stopper: &Stopper,
+    stop: &Stop,
+    board: &Board,
+    require_backend: bool,
+) -> u8 {
     let mut running = JoinSet::new();
-    for parts in ready {
-        let (stop, board) = (stop.clone(), board.clone());
-        running
-            .spawn(async move { (Arc::clone(&parts.name), run_function(parts, stop, board, require_backend).await) });
+    for (parts, function) in ready.into_iter().zip(&settings.functions) {
+        // Nothing of a latest-value function is in flight during its call, so its loop may live on the thread that its
+        // calls need: three wake-ups less for each. The stages of a queue overlap, so that one lives elsewhere.
+        let beside_its_calls = function.executor.entry.one_per_process && parts.source.delivery() == Delivery::Latest;
+        let name = Arc::clone(&parts.name);
+        let task = run_function(parts, stop.clone(), board.clone(), require_backend);
+        let task = if beside_its_calls { context.main_thread.spawn(task) } else { tokio::spawn(task) };
+        running.spawn(async move { (name, task.await) });
     }
     let mut worst = 0;
     while let Some(ended) = running.join_next().await {
         let code = match ended {
-            Ok((name, end)) => code_of(&name, &end),
-            Err(error) => {
+            Ok((name, Ok(end))) => code_of(&name, &end),
+            Ok((_, Err(error))) | Err(error) => {
                 tracing::error!("a function's loop broke: {error}");
                 Blame::Internal.exit_code()
             }
@@ -137,6 +164,16 @@ fn code_of(name: &str, end: &End) -> u8 {
             fault.blame().exit_code()
         }
     }
+}
+
+/// Ends the process when the time to drain is over and a call still holds the thread that the engine would end on.
+async fn leave_when_overdue(stop: Stop, drain: Duration, leave: fn(u8) -> !) {
+    /// The engine itself is the first to give up, where it can.
+    const GRACE: Duration = Duration::from_millis(250);
+    stop.requested().await;
+    tokio::time::sleep(drain + GRACE).await;
+    tracing::error!("stopped before everything in flight was finished; see `drain`");
+    leave(NOT_DRAINED)
 }
 
 /// Shows that the scheduler is alive, and that a stop has begun.

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use loaders::Reason;
-use runtime_core::config::Problem;
+use runtime_core::config::{Problem, tree};
 
-use super::{Reader, USER_MODULE};
+use super::{Reader, Set, USER_MODULE, same_meaning};
 
 const ZIP: &[&str] = &["ZIP_TARGET_PATH", "ZIP_FILE_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "ZIP_FILE"];
 const BASE64: &[&str] = &["ZIP_BASE64", "USER_CODE_BASE64"];
@@ -24,111 +24,179 @@ const URL: &[&str] = &["ZIP_URL", "ZIPFILE_URL", "ZIP_FILE_URL", "FUNCTION_ZIP_U
 /// All of them.
 pub(super) const ROWS: &[&[&str]] = &[ZIP, BASE64, ENTRY, SINGLE, PYFILE, WHICH, URL];
 
-/// A variable and its value.
-type Set = (&'static str, String);
-
 /// Where the code is. Each with the variable that said so.
 pub(super) enum Code {
-    /// A zip, a folder that holds one, or a file with its base64 text.
-    Zip { variable: &'static str, path: String, entry: Option<Set> },
-    /// The base64 text of a zip.
-    Base64 { variable: &'static str, text: String, entry: Option<Set> },
+    /// A zip, and the file inside with the entry function, if that is said.
+    Zip { place: Place, entry: Option<Set> },
     /// One source file.
-    File { variable: &'static str, path: String },
+    File(Set),
     /// The source itself.
-    Source { variable: &'static str, text: String },
+    Source(Set),
+}
+
+/// Where the zip is.
+pub(super) enum Place {
+    /// A zip, a folder that holds one, or a file with its base64 text.
+    Path(Set),
+    /// Its base64 text.
+    Base64(Set),
+}
+
+/// Which kind of code is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Not said: the zip where there is one.
+    Either,
+    /// A zip, by this variable.
+    Zip(&'static str),
+    /// The single file.
+    Single,
 }
 
 /// The code that the variables mean. `module` comes from a handler written as `module.name`.
 pub(super) fn choose(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
-    let zip = zip(reader);
-    let base64 = reader.first(BASE64);
-    let entry = reader.first(ENTRY).or(module);
-    let which = reader.first(WHICH);
-    let wants_zip = match which.as_ref().map(|(variable, value)| (*variable, value.trim().to_lowercase())) {
-        None => None,
-        Some((_, value)) if value == "zip" => Some(true),
-        Some((_, value)) if value == "pyfile" || value == "script" => Some(false),
-        Some((variable, value)) => {
-            let message = format!("'{value}' is neither 'pyfile' nor 'zip'");
-            reader.problems.push(Problem::new("functions.default.loader", message, Some(variable.to_owned())));
-            None
-        }
+    let wanted = wanted(reader);
+    if wanted == Wanted::Single {
+        return single(reader, module);
+    }
+    let path = match named_zip(reader) {
+        Ok(path) => path,
+        // the url has been refused, so nothing will run
+        Err(()) => return single(reader, module),
     };
-    if wants_zip == Some(false) {
-        return single(reader);
-    }
-    if let Some((variable, path)) = zip {
-        let trouble = what_is_wrong(Path::new(&path));
-        match trouble {
-            Some(trouble) if wants_zip.is_none() && has_single(reader) => {
-                let code = single(reader);
-                reader.warnings.push(format!("{variable} is ignored, the single file is used: {trouble}"));
-                return code;
+    let base64 = reader.first(BASE64);
+    let place = match (path, base64) {
+        (None, None) => {
+            if let Wanted::Zip(variable) = wanted {
+                let message = "a zip is asked for, but none is named; set ZIP_TARGET_PATH";
+                reader.problems.push(Problem::new("functions.default.loader", message, Some(variable.to_owned())));
             }
-            _ => return Code::Zip { variable, path, entry },
+            return single(reader, module);
         }
-    }
-    if let Some((variable, text)) = base64 {
-        return Code::Base64 { variable, text, entry };
-    }
-    if let (Some(true), Some((variable, _))) = (wants_zip, which) {
-        let message = "a zip is asked for, but none is named; set ZIP_TARGET_PATH";
-        reader.problems.push(Problem::new("functions.default.loader", message, Some(variable.to_owned())));
-    }
-    single(reader)
+        (None, Some(base64)) => Place::Base64(base64),
+        (Some(path), base64) => match (what_is_wrong(Path::new(&path.1)), base64) {
+            (None, base64) => {
+                if let Some((other, _)) = base64 {
+                    reader.warnings.push(format!("{other} is ignored: {} names a zip", path.0));
+                }
+                Place::Path(path)
+            }
+            (Some(trouble), Some(base64)) => {
+                reader.warnings.push(format!("{} is ignored, {} is used: {trouble}", path.0, base64.0));
+                Place::Base64(base64)
+            }
+            (Some(trouble), None) if wanted == Wanted::Either && has_single(reader) => {
+                reader.warnings.push(format!("{} is ignored, the single file is used: {trouble}", path.0));
+                return single(reader, module);
+            }
+            // nothing else is there: the loader says what is wrong
+            (Some(_), None) => Place::Path(path),
+        },
+    };
+    Code::Zip { place, entry: reader.first(ENTRY).or(module) }
 }
 
-/// The variable that names the zip.
-fn zip(reader: &mut Reader<'_>) -> Option<Set> {
-    let target = reader.variables.get("ZIP_TARGET_PATH");
-    let file = reader.variables.get("ZIP_FILE_PATH").filter(|path| what_is_wrong(Path::new(path)).is_none());
-    if let (Some(_), Some(path)) = (target, file) {
-        // deployments in use name the folder to unpack to by the first, the zip by the second
-        let warning = "ZIP_TARGET_PATH is ignored: ZIP_FILE_PATH names a zip, and it is unpacked into a private folder";
-        reader.warnings.push(warning.to_owned());
-        return Some(("ZIP_FILE_PATH", path));
+fn wanted(reader: &mut Reader<'_>) -> Wanted {
+    let Some((variable, value)) = reader.first(WHICH) else {
+        return Wanted::Either;
+    };
+    match value.trim().to_lowercase().as_str() {
+        "zip" => Wanted::Zip(variable),
+        "pyfile" | "script" => Wanted::Single,
+        _ => {
+            let message = format!("'{value}' is neither 'pyfile' nor 'zip'; write one of them, or unset it");
+            reader.problems.push(Problem::new("functions.default.loader", message, Some(variable.to_owned())));
+            Wanted::Either
+        }
     }
-    if let Some(set) = reader.first(ZIP) {
-        return Some(set);
+}
+
+/// The variable that names the zip by its path; an error where its url has been refused.
+fn named_zip(reader: &mut Reader<'_>) -> Result<Option<Set>, ()> {
+    let path = beside_target(reader).or_else(|| reader.first(ZIP));
+    let url = reader.first(URL);
+    match (path, url) {
+        (Some(path), url) => {
+            if let Some((other, _)) = url {
+                reader.warnings.push(same_meaning(other, path.0));
+            }
+            Ok(Some(path))
+        }
+        (None, Some((variable, url))) => match url.split_once("://") {
+            None => Ok(Some((variable, url))),
+            Some(("file", path)) => Ok(Some((variable, path.to_owned()))),
+            Some(_) => {
+                // what follows may be a signature
+                let shown = tree::masked("", url.split(['?', '#']).next().unwrap_or_default());
+                let message =
+                    format!("'{shown}' is not downloaded; mount the zip as a file and name that by ZIP_TARGET_PATH");
+                reader.problems.push(Problem::new("functions.default.loader.path", message, Some(variable.to_owned())));
+                Err(())
+            }
+        },
+        (None, None) => Ok(None),
     }
-    let (variable, url) = reader.first(URL)?;
-    if url.starts_with("http://") || url.starts_with("https://") {
-        let message = format!("'{url}' is not downloaded: mount the zip as a file and name it by ZIP_TARGET_PATH");
-        reader.problems.push(Problem::new("functions.default.loader.path", message, Some(variable.to_owned())));
-        return None;
-    }
-    Some((variable, url.strip_prefix("file://").unwrap_or(&url).to_owned()))
+}
+
+/// ZIP_FILE_PATH, where ZIP_TARGET_PATH is set as well and the former is a zip: deployments in use name the folder to
+/// unpack to by the one, and the zip by the other.
+fn beside_target(reader: &mut Reader<'_>) -> Option<Set> {
+    const USED: &str = "ZIP_FILE_PATH";
+    const TARGET: &str = "ZIP_TARGET_PATH";
+    reader.variables.get(TARGET)?;
+    let path = reader.variables.get(USED).filter(|path| what_is_wrong(Path::new(path)).is_none())?;
+    reader.warnings.push(format!("{TARGET} is ignored: {USED} names a zip, and it is unpacked into a private folder"));
+    let others = ZIP.iter().filter(|name| ![USED, TARGET].contains(name) && reader.variables.get(name).is_some());
+    reader.warnings.extend(others.map(|name| same_meaning(name, USED)));
+    Some((USED, path))
 }
 
 /// Whether there is a single file to fall back to.
 fn has_single(reader: &Reader<'_>) -> bool {
     let named = SINGLE.iter().find_map(|name| reader.variables.get(name));
-    reader.variables.get("PYFILE").is_some() || Path::new(named.as_deref().unwrap_or(USER_MODULE)).is_file()
+    let is_file = |path: &str| Path::new(path).is_file();
+    match (named, reader.variables.get("PYFILE")) {
+        (Some(path), _) => is_file(&path),
+        (None, Some(text)) => !is_path(text.trim()) || is_file(text.trim()),
+        (None, None) => is_file(USER_MODULE),
+    }
 }
 
-fn single(reader: &mut Reader<'_>) -> Code {
-    if let Some((variable, path)) = reader.first(SINGLE) {
-        if reader.variables.get("PYFILE").is_some() {
-            reader.warnings.push(format!("PYFILE is ignored: {variable} is set as well and means the same"));
+fn single(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
+    let code = named_single(reader);
+    if let Some((variable, module)) = module {
+        let stem = match &code {
+            Code::File((_, path)) => Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default(),
+            _ => "usermodule",
+        };
+        if module != stem {
+            let warning =
+                format!("the module '{module}' of {variable} is ignored: the function is the single file '{stem}'");
+            reader.warnings.push(warning);
         }
-        return Code::File { variable, path };
+    }
+    code
+}
+
+fn named_single(reader: &mut Reader<'_>) -> Code {
+    if let Some(path) = reader.first(SINGLE) {
+        if let Some((other, _)) = reader.first(PYFILE) {
+            reader.warnings.push(same_meaning(other, path.0));
+        }
+        return Code::File(path);
     }
     match reader.first(PYFILE) {
-        // a path of usual length without line breaks; source text would be an odd name for a file
-        Some((variable, text)) if !text.contains('\n') && Path::new(text.trim()).is_file() => {
-            Code::File { variable, path: text.trim().to_owned() }
-        }
-        Some((variable, text)) if looks_like_path(&text) => Code::File { variable, path: text.trim().to_owned() },
-        Some((variable, text)) => Code::Source { variable, text },
-        None => Code::File { variable: "the default deployment", path: USER_MODULE.to_owned() },
+        Some((variable, text)) if is_path(text.trim()) => Code::File((variable, text.trim().to_owned())),
+        Some(source) => Code::Source(source),
+        None => Code::File(("the default deployment", USER_MODULE.to_owned())),
     }
 }
 
-/// One word with a slash in front and the ending of a module: a path to a file that is missing.
-fn looks_like_path(text: &str) -> bool {
-    let text = text.trim();
-    text.starts_with('/') && text.ends_with(".py") && !text.contains(char::is_whitespace)
+/// Whether it names a file, be it one that is missing: no source text is one word with a slash in front and the ending
+/// of a module.
+fn is_path(text: &str) -> bool {
+    let missing = text.starts_with('/') && text.ends_with(".py") && !text.contains(char::is_whitespace);
+    missing || (!text.contains('\n') && Path::new(text).is_file())
 }
 
 /// Why this path is no zip at all, in words; `None` if it is one, if only in part: that is for the loader to judge,

@@ -5,10 +5,10 @@
 
 use std::fs::{create_dir_all, read_dir, read_to_string, write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use toml::{Table, Value};
 
+use crate::support::cargo::cargo;
 use crate::support::project;
 
 /// What a binary has to do to have the new source: name the crate once.
@@ -40,26 +40,13 @@ fn one_file_and_one_line_make_a_source() {
     put(&copy.join("sources/src/json_file.rs"), &parts.join("\n"));
     put(&library, &(read_to_string(project("sources/src/lib.rs")).unwrap() + &lines[0]));
 
-    let tests = cargo(&copy, &["test", "--package", "sources", "--lib", "--", "json_file::"]);
+    let tests = run(&copy, &["test", "--package", "sources", "--lib", "--", "json_file::"]);
     assert!(tests.contains("test result: ok. 3 passed"), "{tests}");
 
-    let listed = cargo(&copy, &["run", "--quiet", "--package", "probe"]);
+    let listed = run(&copy, &["run", "--quiet", "--package", "probe"]);
     let expected = "json_file: the newest content of a JSON file\n  source.path: missing; it has no default\n";
     assert!(listed.contains(expected), "{listed}");
     assert!(listed.contains("\nredis_key: "), "the other sources are still there: {listed}");
-}
-
-#[test]
-fn the_page_is_formatted_like_the_code() {
-    let page = read_to_string(project("docs/adding-a-source.md")).unwrap();
-    let file: Vec<_> = blocks(&page).filter(|block| !block.starts_with("pub mod ")).collect();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("json_file.rs");
-    write(&path, file.join("\n")).unwrap();
-    let mut rustfmt = Command::new("rustfmt");
-    rustfmt.args(["--edition", "2024", "--check", "--config-path"]).arg(project("rustfmt.toml")).arg(&path);
-    let output = rustfmt.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// The Rust blocks of a page, each with its final line break.
@@ -91,9 +78,8 @@ fn copy_of_sources(copy: &Path) {
         ("profile".to_owned(), Value::from(Table::from_iter([("dev".to_owned(), Value::from(dev))]))),
     ]);
     put(&copy.join("Cargo.toml"), &root.to_string());
-    if !copy.join("Cargo.lock").exists() {
-        put(&copy.join("Cargo.lock"), &read_to_string(project("Cargo.lock")).unwrap());
-    }
+    // cargo takes out what the copy does not need
+    put(&copy.join("Cargo.lock"), &read_to_string(project("Cargo.lock")).unwrap());
     // the features of the workspace's own build, so that the same artifacts serve
     put(
         &copy.join("probe/Cargo.toml"),
@@ -125,17 +111,12 @@ fn put(path: &Path, text: &str) {
 }
 
 /// What a cargo command in the copy writes to standard output.
-fn cargo(copy: &Path, args: &[&str]) -> String {
+fn run(copy: &Path, args: &[&str]) -> String {
     let (command, rest) = args.split_first().unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([command, "--offline", "--target-dir"])
-        .arg(target)
-        .args(rest)
-        .current_dir(copy)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let mut cargo = cargo();
+    cargo.args([command, "--offline", "--target-dir"]).arg(target).args(rest).current_dir(copy);
+    let output = cargo.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "cargo {}:\n{stderr}", args.join(" "));
     String::from_utf8(output.stdout).unwrap()

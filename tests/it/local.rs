@@ -155,26 +155,48 @@ fn nothing_but_results_reaches_standard_output() {
     }
 }
 
-#[test]
-fn a_file_written_to_as_standard_output_holds_results_alone() {
-    // a file, unlike a pipe, has a place that descriptors could share
-    let yard = Yard::with(NOISY);
-    let out = yard.path("out");
-    let script = format!("exec \"$0\" invoke fn.py --event - >'{}' 2>&1 </dev/stdin", out.display());
-    // with both descriptors at one file the log is in there as well, but never inside a line of result
-    let status = std::process::Command::new("sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_gaugefn")])
+/// `gaugefn invoke fn.py --event events` (two of them) in a shell, with these redirections.
+fn redirected(yard: &Yard, redirections: &str) -> std::process::Output {
+    write(yard.path("events"), "{\"n\": 1}\n{\"n\": 2}\n").unwrap();
+    std::process::Command::new("sh")
+        .args(["-c", &format!("\"$0\" invoke fn.py --event events {redirections}"), env!("CARGO_BIN_EXE_gaugefn")])
         .current_dir(yard.top.path())
-        .stdin(File::open({
-            write(yard.path("events"), "{\"n\": 1}\n{\"n\": 2}\n").unwrap();
-            yard.path("events")
-        }).unwrap())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let text = std::fs::read_to_string(&out).unwrap();
-    for line in ["{\"n\": 1}", "{\"n\": 2}"] {
-        assert_eq!(text.matches(line).count(), 1, "{text}");
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn results_go_to_a_file_as_to_a_pipe() {
+    let yard = Yard::with(NOISY);
+    let read = |name: &str| std::fs::read_to_string(yard.path(name)).unwrap();
+    assert!(redirected(&yard, ">out 2>err").status.success());
+    assert_eq!(read("out"), "{\"n\": 1}\n{\"n\": 2}\n");
+    assert_eq!(read("err").matches("os.write").count(), 2);
+    // with both in one file neither overwrites the other
+    assert!(redirected(&yard, ">both 2>&1").status.success());
+    for words in ["{\"n\": 1}\n", "{\"n\": 2}\n", "printed 1", "printed 2"] {
+        assert_eq!(read("both").matches(words).count(), 1, "{}", read("both"));
+    }
+    // a service may be started without one or the other
+    for closed in [">&-", "2>&-", "<&-", "<&- >&- 2>&-"] {
+        let output = redirected(&yard, closed);
+        assert!(output.status.success(), "{closed}: {output:?}");
+    }
+}
+
+#[test]
+fn a_result_that_could_not_be_written_is_no_success() {
+    let yard = Yard::with(CPUS.replace("input['cpu_percent-0']", "0").as_str());
+    write(yard.path("events"), "{\"n_pids\": 1}\n").unwrap();
+    for command in ["invoke fn.py --event events", "dev fn.py --count 2 --every 100ms", "components"] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("\"$0\" {command} >/dev/full"), env!("CARGO_BIN_EXE_gaugefn")])
+            .current_dir(yard.top.path())
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(70), "{command}: {words}");
+        assert!(words.contains("standard output cannot be written: No space left"), "{command}: {words}");
     }
 }
 
@@ -302,12 +324,14 @@ fn of_the_environment_only_the_entry_and_the_handler_count() {
 
 #[test]
 fn facts_of_the_context_come_from_the_environment_and_the_command_line() {
-    let yard = Yard::with("def handler(i, c):\n    return [c.host, c.port, c.input_key, c.output_key, c.function_name]\n");
+    let yard =
+        Yard::with("def handler(i, c):\n    return [c.host, c.port, c.input_key, c.output_key, c.function_name]\n");
     let plain = yard.invoke(&[]).env("REDIS_HOST", "h").env("REDIS_PORT", "7").env("REDIS_OUTPUT_KEY", "o");
     let output = plain.output(PATIENCE);
     let result = results(&output).remove(0);
     assert_eq!((&result[0], &result[1], &result[3]), (&json!("h"), &json!(7), &json!("o")), "{output:?}");
-    let context = ["--context", "host=me", "--context", "port=1", "--context", "input_key=a=b", "--context", "output_key=c"];
+    let context =
+        ["--context", "host=me", "--context", "port=1", "--context", "input_key=a=b", "--context", "output_key=c"];
     let output = yard.invoke(&context).env("REDIS_HOST", "h").output(PATIENCE);
     assert_eq!(results(&output), [json!(["me", 1, "a=b", "c", "default"])], "{output:?}");
     for (pair, words) in [
@@ -340,14 +364,19 @@ fn what_cannot_be_invoked_says_why() {
         refused(&[command], 64, "<PATH>");
     }
     refused(&["invoke", "fn.py", "--event", "gone.jsonl"], 66, "event file 'gone.jsonl' cannot be opened");
-    refused(&["invoke", "fn.py", "--event", "."], 66, "'.'");
+    refused(&["invoke", "fn.py", "--event", "."], 66, "event file '.' cannot be opened");
     refused(&["invoke", "fn.py", "--state", "state.json"], 78, "'--state' is not available in this version");
     refused(&["dev", "fn.py", "--every", "soon"], 64, "soon");
     refused(&["dev", "fn.py", "--every", "0"], 78, "period");
-    refused(&["dev", "fn.py", "--count", "-1"], 64, "count");
-    refused(&["replay", "fn.py", "--against", "other.py", "--event", "e"], 78, "'replay' is not available in this version");
+    refused(&["dev", "fn.py", "--count", "many"], 64, "--count");
+    refused(
+        &["replay", "fn.py", "--against", "other.py", "--event", "e"],
+        78,
+        "'replay' is not available in this version",
+    );
     refused(&["init", "new", "--lang", "python"], 78, "'init' is not available in this version");
     refused(&["dlq", "ls", "vm"], 78, "'dlq' is not available in this version");
+    refused(&["worker"], 78, "'worker' is not available in this version");
     refused(&["frobnicate"], 64, "frobnicate");
     refused(&["--frobnicate"], 64, "--frobnicate");
     refused(&[], 64, "Usage");
@@ -357,7 +386,8 @@ fn dev(yard: &Yard, args: &[&str]) -> Gaugefn {
     Gaugefn::command().current_dir(yard.top.path()).args(["dev", "fn.py"]).args(args)
 }
 
-const CPUS: &str = "def handler(input, context):\n    return {'n_pids': input['n_pids'], 'cpu': input['cpu_percent-0']}\n";
+const CPUS: &str =
+    "def handler(input, context):\n    return {'n_pids': input['n_pids'], 'cpu': input['cpu_percent-0']}\n";
 
 #[test]
 fn dev_calls_the_function_with_live_metrics() {
@@ -376,7 +406,7 @@ fn dev_runs_on_after_a_call_that_raises() {
     let yard = Yard::with(
         "calls = []\ndef handler(input, context):\n    calls.append(1)\n    print('noise')\n    if len(calls) == 2:\n        raise ValueError('the second')\n    return len(calls)\n",
     );
-    let output = dev(&yard, &["--count", "3", "--every", "0.05"]).output(PATIENCE);
+    let output = dev(&yard, &["--count", "3", "--every", "0.1"]).output(PATIENCE);
     assert_eq!((code(&output), output.stdout.as_str()), (Some(0), "1\n3\n"), "{output:?}");
     assert_eq!(output.stderr.matches("ValueError: the second\n").count(), 1, "{output:?}");
 }
@@ -386,7 +416,7 @@ fn dev_ends_when_its_reader_goes() {
     let yard = Yard::with(CPUS);
     let begin = Instant::now();
     let output = std::process::Command::new("sh")
-        .args(["-c", "\"$0\" dev fn.py --every 50ms | head -n 1", env!("CARGO_BIN_EXE_gaugefn")])
+        .args(["-c", "\"$0\" dev fn.py --every 100ms | head -n 1", env!("CARGO_BIN_EXE_gaugefn")])
         .current_dir(yard.top.path())
         .output()
         .unwrap();
@@ -402,7 +432,11 @@ fn invoke_ends_quietly_when_its_reader_goes() {
     let yard = Yard::with("def handler(input, context):\n    return 'x' * 1000\n");
     write(yard.path("events.jsonl"), "1\n".repeat(5000)).unwrap();
     let output = std::process::Command::new("bash")
-        .args(["-c", "\"$0\" invoke fn.py --event events.jsonl | head -n 1; exit ${PIPESTATUS[0]}", env!("CARGO_BIN_EXE_gaugefn")])
+        .args([
+            "-c",
+            "\"$0\" invoke fn.py --event events.jsonl | head -n 1; exit ${PIPESTATUS[0]}",
+            env!("CARGO_BIN_EXE_gaugefn"),
+        ])
         .current_dir(yard.top.path())
         .output()
         .unwrap();
@@ -426,7 +460,8 @@ fn dev_ends_at_once_on_a_signal() {
 
 #[test]
 fn invoke_ends_on_an_interrupt() {
-    let yard = Yard::with("import time\ndef handler(input, context):\n    print('sleeps', flush=True)\n    time.sleep(600)\n");
+    let yard =
+        Yard::with("import time\ndef handler(input, context):\n    print('sleeps', flush=True)\n    time.sleep(600)\n");
     let mut running = yard.invoke(&[]).spawn();
     running.wait_for_log("sleeps", PATIENCE);
     running.signal(Signal::INT);
@@ -493,7 +528,6 @@ mod timing {
             .collect();
         times.sort();
         let median = times[times.len() / 2];
-        println!("invoke: median {median:?}, worst {:?} of {}", times[times.len() - 1], times.len());
         assert!(median <= bound, "median {median:?}, all {times:?}");
     }
 }

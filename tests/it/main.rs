@@ -18,6 +18,7 @@
 //! `support` starts servers and processes, and ends them.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "tests look at the environment that they were started in")]
 
 mod support;
 

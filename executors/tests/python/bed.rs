@@ -24,10 +24,9 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        assert!(
-            std::env::var_os("NEXTEST").is_some(),
-            "these tests need a process each: run them with `cargo nextest run`"
-        );
+        #[allow(clippy::disallowed_methods, reason = "it says how this very process was started")]
+        let one_process_each = std::env::var_os("NEXTEST").is_some();
+        assert!(one_process_each, "these tests need a process each: run them with `cargo nextest run`");
         let layer = tracing_subscriber::registry().with(Collect);
         tracing::subscriber::set_global_default(layer).unwrap();
         let (main_thread, desk) = main_thread::pair();

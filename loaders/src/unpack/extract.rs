@@ -2,6 +2,7 @@
 
 use super::plan::{Plan, PlannedFile};
 use crate::refusal::{Refusal, plain, quoted};
+use runtime_core::scratch::{self, Listed};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -10,13 +11,28 @@ use tempfile::TempDir;
 use zip::ZipReadOptions;
 use zip::unstable::read::ZipIterable;
 
+/// A folder that goes with its last user, and with the process at the latest.
+#[derive(Debug)]
+pub(crate) struct PrivateFolder {
+    folder: TempDir,
+    _listed: Listed,
+}
+
+impl PrivateFolder {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
 /// An empty folder below `place` that only this user can enter.
-pub(crate) fn private_folder(place: &Path) -> Result<TempDir, Refusal> {
-    tempfile::Builder::new()
+pub(crate) fn private_folder(place: &Path) -> Result<PrivateFolder, Refusal> {
+    let folder = tempfile::Builder::new()
         .prefix("gaugefn-")
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(place)
-        .map_err(|error| cannot_write(place, &error))
+        .map_err(|error| cannot_write(place, &error))?;
+    let _listed = scratch::list(folder.path());
+    Ok(PrivateFolder { folder, _listed })
 }
 
 /// Unpacks the planned files of `zip` below `root`. What was written stays behind on an error: the folder goes

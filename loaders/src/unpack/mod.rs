@@ -22,14 +22,13 @@ mod plan;
 
 pub use archive::probe;
 pub(crate) use archive::{Archive, file_at, listed};
-pub(crate) use extract::{cannot_write, private_folder};
+pub(crate) use extract::{PrivateFolder, cannot_write, private_folder};
 
 use crate::hash::ContentHash;
 use crate::refusal::Refusal;
 use bytesize::ByteSize;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
-use tempfile::TempDir;
 use zip::read::{ArchiveOffset, Config};
 use zip::unstable::read::ZipIterable;
 
@@ -58,7 +57,7 @@ impl Default for Limits {
 }
 
 /// Unpacks an archive into a new folder below `place`; the folder is removed when it is dropped.
-pub(crate) fn unpack(archive: &mut Archive, limits: &Limits, place: &Path) -> Result<TempDir, Refusal> {
+pub(crate) fn unpack(archive: &mut Archive, limits: &Limits, place: &Path) -> Result<PrivateFolder, Refusal> {
     // entries are read at scattered places: a larger buffer would only be thrown away
     unpack_from(BufReader::with_capacity(1024, &mut archive.file), archive.len, limits, place)
         .map_err(|refusal| refusal.about(&archive.title))
@@ -71,7 +70,12 @@ pub(crate) fn hash(archive: &mut Archive) -> Result<ContentHash, Refusal> {
     ContentHash::of_reader(&mut archive.file).map_err(unreadable)
 }
 
-fn unpack_from<R: Read + Seek>(mut reader: R, len: u64, limits: &Limits, place: &Path) -> Result<TempDir, Refusal> {
+fn unpack_from<R: Read + Seek>(
+    mut reader: R,
+    len: u64,
+    limits: &Limits,
+    place: &Path,
+) -> Result<PrivateFolder, Refusal> {
     let directory = directory::locate(&mut reader, len)?;
     if directory.entries > limits.max_entries {
         return Err(Refusal::broken(format!(

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 /// A folder that holds the archive, and beside it the only place where anything may be written.
 struct Yard {
-    top: TempDir,
+    top: tempfile::TempDir,
 }
 
 impl Yard {
@@ -45,7 +45,7 @@ impl Yard {
         self.top.path().join("tmp")
     }
 
-    fn unpack(&self, limits: &Limits) -> Result<TempDir, Refusal> {
+    fn unpack(&self, limits: &Limits) -> Result<PrivateFolder, Refusal> {
         unpack(&mut Archive::open(&self.zip(), &self.tmp())?, limits, &self.tmp())
     }
 

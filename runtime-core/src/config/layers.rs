@@ -33,6 +33,7 @@ pub trait Variables {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProcessEnvironment;
 
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the process's environment")]
 impl Variables for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -78,7 +79,13 @@ pub fn file(path: &Path) -> Result<Value, Fault> {
         }
     };
     let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Fault::file(format!("config file '{name}' does not exist")),
+        std::io::ErrorKind::NotFound => {
+            Fault::file(format!("config file '{name}' does not exist; mount it there or correct the path"))
+        }
+        std::io::ErrorKind::IsADirectory => {
+            Fault::file(format!("config file '{name}' is a folder; name the file, or mount it there"))
+        }
+        std::io::ErrorKind::InvalidData => Fault::config(format!("config file '{name}' is not UTF-8 text; save it so")),
         _ => Fault::file(format!("config file '{name}' cannot be read")).caused_by(error),
     })?;
     let source = config::File::from_str(&text, format);
@@ -87,9 +94,17 @@ pub fn file(path: &Path) -> Result<Value, Fault> {
             ConfigError::FileParse { cause, .. } => cause.to_string(),
             other => other.to_string(),
         };
-        Fault::config(format!("config file '{name}' cannot be parsed: {}", cause.trim()))
+        Fault::config(format!("config file '{name}' cannot be parsed: {}", without_excerpt(&cause)))
     })?;
     Ok(with_origin(built.cache, &name))
+}
+
+/// A parser's message in one line, without the lines of the file that TOML's shows: they may hold a secret.
+fn without_excerpt(message: &str) -> String {
+    let is_excerpt =
+        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    let lines: Vec<_> = message.lines().filter(|line| !is_excerpt(line)).map(str::trim).collect();
+    lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 fn with_origin(value: Value, origin: &str) -> Value {
@@ -117,7 +132,7 @@ pub fn put(tree: &mut Value, path: &[&str], value: Value) {
     let mut at = tree;
     for segment in above {
         if !matches!(at.kind, ValueKind::Table(_)) {
-            at.kind = ValueKind::Table(Map::new());
+            *at = empty();
         }
         let ValueKind::Table(table) = &mut at.kind else { return };
         at = table.entry((*segment).to_owned()).or_insert_with(empty);
@@ -128,7 +143,8 @@ pub fn put(tree: &mut Value, path: &[&str], value: Value) {
 }
 
 /// The layer of `GAUGEFN__A__B=text`, each set at `a.b`. A segment means the key of `below` that it equals when case
-/// and `-` against `_` are ignored; the key that is spelled exactly so wins.
+/// and `-` against `_` are ignored; the key that is spelled exactly so wins. Of two variables for one place, or for a
+/// place inside the other's, the second is a problem.
 #[must_use]
 pub fn overrides(variables: &dyn Variables, below: &Value) -> (Value, Vec<Problem>) {
     let mut layer = empty();
@@ -145,12 +161,26 @@ pub fn overrides(variables: &dyn Variables, below: &Value) -> (Value, Vec<Proble
         match resolve(&segments, below, &layer) {
             Ok(path) => {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                if let Some(other) = contradicted(&layer, &path) {
+                    problems.push(wrong(format!("contradicts {other}; one of them has to go")));
+                    continue;
+                }
                 put(&mut layer, &path, of_variable(&name, text));
             }
             Err(message) => problems.push(wrong(message)),
         }
     }
     (layer, problems)
+}
+
+/// The variable that has set this place already, or something that it stands in or that stands in it.
+fn contradicted(layer: &Value, path: &[&str]) -> Option<String> {
+    let mut at = layer;
+    for key in path {
+        let Some(table) = tree::table(at) else { break };
+        at = table.get(*key)?;
+    }
+    tree::origin(at)
 }
 
 /// The keys that the segments of a variable mean.
@@ -174,7 +204,7 @@ fn resolve(segments: &[&str], below: &Value, layer: &Value) -> Result<Vec<String
             [one] => (*one).to_owned(),
             many if many.contains(segment) => (*segment).to_owned(),
             many if many.contains(&lower.as_str()) => lower,
-            many => return Err(format!("'{segment}' could mean each of {}", many.join(", "))),
+            many => return Err(format!("'{segment}' could mean each of {}; rename one of them", many.join(", "))),
         };
         at = tables.iter().filter_map(|table| table.get(&key)).collect();
         keys.push(key);
@@ -223,14 +253,17 @@ mod tests {
         let (_, problems) = overrides(&variables(&[("GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER", "h")]), &below);
         assert_eq!(
             problems[0].to_string(),
-            "GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER: 'MY_BIG_VM' could mean each of my-big-vm, my-big_vm"
+            "GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER: 'MY_BIG_VM' could mean each of my-big-vm, my-big_vm; rename one of them"
         );
     }
 
     #[test]
     fn unreadable_files_say_what_is_wrong() {
         let missing = file(Path::new("no/such.toml")).unwrap_err();
-        assert_eq!(missing.to_string(), "config file 'no/such.toml' does not exist");
+        assert_eq!(
+            missing.to_string(),
+            "config file 'no/such.toml' does not exist; mount it there or correct the path"
+        );
         assert_eq!(missing.blame().exit_code(), 66);
         assert!(file(Path::new("gaugefn.ini")).unwrap_err().to_string().contains("use .toml"));
         let folder = tempfile::tempdir().unwrap();
@@ -238,5 +271,8 @@ mod tests {
         std::fs::write(&path, "a = \n").unwrap();
         let text = file(&path).unwrap_err().to_string();
         assert!(text.contains("cannot be parsed") && text.contains("line 1"), "{text}");
+        std::fs::write(&path, "password = \"s3cret\n").unwrap();
+        let text = file(&path).unwrap_err().to_string();
+        assert!(!text.contains("s3cret") && !text.contains('\n') && text.contains("line 1, column 19"), "{text}");
     }
 }

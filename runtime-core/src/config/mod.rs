@@ -27,3 +27,7 @@ pub mod typed;
 
 pub use section::{Concern, Problem, Section};
 pub use settings::Settings;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -102,6 +102,26 @@ impl Section {
         tree::origin(&self.value).or_else(|| self.fallback.clone())
     }
 
+    /// What is in the table.
+    ///
+    /// # Errors
+    /// There is something else in its place.
+    pub fn table(&self) -> Result<&config::Map<String, Value>, Problem> {
+        tree::table(&self.value).ok_or_else(|| {
+            let found = tree::noun(&self.value.kind);
+            self.problem("", format!("invalid type: {found}, expected a table"))
+        })
+    }
+
+    /// The text that stands in the place of the table, if it is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match &self.value.kind {
+            ValueKind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The problem of one of the options, with its origin.
     #[must_use]
     pub fn problem(&self, option: &str, message: impl Into<String>) -> Problem {
@@ -125,11 +145,20 @@ impl Section {
     /// # Errors
     /// Every unknown, missing and wrongly typed option; of a list or nested table the first wrong value only.
     pub fn parse<T: DeserializeOwned + JsonSchema>(&self, reserved: &[&str]) -> Result<T, Vec<Problem>> {
-        let ValueKind::Table(table) = &self.value.kind else {
-            let found = tree::noun(&self.value.kind);
-            return Err(vec![self.problem("", format!("invalid type: {found}, expected a table"))]);
+        match self.read(reserved) {
+            (Some(typed), problems) if problems.is_empty() => Ok(typed),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// Every problem that [`parse`](Self::parse) finds, and the options without those that have one, so that what they
+    /// mean together can be judged in the same run; none where a required option is missing.
+    #[must_use]
+    pub fn read<T: DeserializeOwned + JsonSchema>(&self, reserved: &[&str]) -> (Option<T>, Vec<Problem>) {
+        let mut table = match self.table() {
+            Ok(table) => table.clone(),
+            Err(problem) => return (None, vec![problem]),
         };
-        let mut table = table.clone();
         table.retain(|_, value| !matches!(value.kind, ValueKind::Nil));
         let mut problems = Vec::new();
 
@@ -151,27 +180,54 @@ impl Section {
         loop {
             let value = Value::new(None, ValueKind::Table(table.clone()));
             let error = match serde_path_to_error::deserialize::<_, T>(Typed(value)) {
-                Ok(typed) if problems.is_empty() => return Ok(typed),
-                Ok(_) => break,
+                Ok(typed) => return (Some(typed), problems),
                 Err(error) => error,
             };
             let top = match error.path().iter().next() {
                 Some(serde_path_to_error::Segment::Map { key }) => key.clone(),
                 _ if problems.is_empty() => {
-                    problems.push(self.problem("", error.inner().to_string()));
+                    problems.push(self.problem("", plain(&error.inner().to_string())));
                     break;
                 }
                 // a key that is missing, or was taken out for its value: both are named above
                 _ => break,
             };
-            let message = if tree::is_secret(&top) { "unreadable value".to_owned() } else { error.inner().to_string() };
+            let message = match table.get(&top) {
+                Some(_) if tree::is_secret(&top) => {
+                    "wrong type; write text, in quotes (its value is not shown)".to_owned()
+                }
+                Some(value) => tree::without_secrets(plain(&error.inner().to_string()), value),
+                None => plain(&error.inner().to_string()),
+            };
             problems.push(Problem { path: join(&self.path, &error.path().to_string()), ..self.problem(&top, message) });
             if table.shift_remove(&top).is_none() {
                 break;
             }
         }
-        Err(problems)
+        (None, problems)
     }
+
+    /// The concerns about options that have no problem yet, with their places.
+    #[must_use]
+    pub fn further(&self, concerns: Vec<Concern>, problems: &[Problem]) -> Vec<Problem> {
+        let further = concerns.into_iter().map(|concern| self.concern(concern));
+        further.filter(|further| problems.iter().all(|problem| problem.path != further.path)).collect()
+    }
+}
+
+/// serde's sentence with what Rust calls a type in words.
+fn plain(message: &str) -> String {
+    const WORDS: &[(&str, &str)] = &[
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected i64", "expected a whole number"),
+        ("expected a sequence", "expected a list"),
+    ];
+    WORDS.iter().fold(message.to_owned(), |message, (rust, words)| match message.strip_suffix(rust) {
+        Some(start) => format!("{start}{words}"),
+        None => message,
+    })
 }
 
 fn join(path: &str, rest: &str) -> String {
@@ -257,7 +313,7 @@ mod tests {
                 "functions.vm.source.lease: not available in this version",
                 "functions.vm.source.notify: invalid type: string \"yes\", expected a boolean",
                 "functions.vm.source.paths[1]: invalid type: integer `1`, expected a string",
-                "functions.vm.source.port: invalid value: integer `70000`, expected u16",
+                "functions.vm.source.port: invalid value: integer `70000`, expected a whole number from 0 to 65535",
                 "functions.vm.source.prot: unknown key, did you mean 'port'?",
                 "functions.vm.source.trigger: unknown variant `sometimes`, expected `change` or `always`",
             ]

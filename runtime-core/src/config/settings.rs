@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use config::{Value, ValueKind};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::section::{Problem, Section, unknown_key};
 use super::{reserved, tree};
@@ -30,7 +30,7 @@ impl Default for LogOptions {
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
@@ -44,8 +44,16 @@ pub enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct AdminOptions {
     /// Address and port, such as `0.0.0.0:9464`; without it there is no admin server.
+    #[serde(deserialize_with = "address")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
+}
+
+fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| {
+        serde::de::Error::custom(format!("'{text}' is no address; write IP address and port, such as 0.0.0.0:9464"))
+    })
 }
 
 /// `[functions.NAME]`: one function.
@@ -78,7 +86,7 @@ impl Default for FunctionOptions {
 }
 
 /// Where a function runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// In a process of its own (not available in this version).
@@ -106,7 +114,7 @@ impl Default for ErrorOptions {
 }
 
 /// What happens when all attempts have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Then {
     /// Log, count and go on; the old result stays.
@@ -192,7 +200,8 @@ fn is_label(label: &str) -> bool {
 
 impl Reader {
     fn section(&self, path: impl Into<String>, value: Option<Value>) -> Section {
-        let value = value.unwrap_or_else(super::layers::empty);
+        // YAML has a null where nothing is written below a key
+        let value = value.filter(|value| !matches!(value.kind, ValueKind::Nil)).unwrap_or_else(super::layers::empty);
         Section::new(path, value, self.fallback.clone())
     }
 
@@ -222,7 +231,10 @@ impl Reader {
         let functions = root.take("functions");
         let mut known = vec!["admin", "functions", "log"];
         known.extend(Shared::all().iter().map(|table| table.name));
-        for key in tree::table(tree)?.keys().filter(|key| !known.contains(&key.as_str())) {
+        let given = root.table().map(|table| table.iter()).into_iter().flatten();
+        let given =
+            given.filter(|(key, value)| !known.contains(&key.as_str()) && !matches!(value.kind, ValueKind::Nil));
+        for (key, _) in given {
             self.problems.push(root.problem(key, unknown_key(key, &known, &[])));
         }
 
@@ -230,28 +242,32 @@ impl Reader {
         functions.map(|functions| Settings { log, admin, shared, functions })
     }
 
-    fn functions(&mut self, functions: Option<Value>) -> Option<Vec<FunctionSettings>> {
-        let labels: Vec<(String, Value)> = match functions.map(|value| value.kind) {
-            Some(ValueKind::Table(table)) => table.into_iter().collect(),
-            Some(other) => {
-                let message = format!("invalid type: {}, expected a table", tree::noun(&other));
-                self.problems.push(Problem::new("functions", message, self.fallback.clone()));
-                return None;
+    /// The entries of a table of labels; without, where there is something else in its place.
+    fn entries_of(&mut self, section: &Section) -> Option<Vec<(String, Value)>> {
+        match section.table() {
+            Ok(table) => Some(table.clone().into_iter().collect()),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
             }
-            None => Vec::new(),
-        };
+        }
+    }
+
+    fn functions(&mut self, functions: Option<Value>) -> Option<Vec<FunctionSettings>> {
+        let section = self.section("functions", functions);
+        let labels = self.entries_of(&section)?;
         if labels.is_empty() {
             let message = "missing; write a table [functions.NAME] for each function";
             self.problems.push(Problem::new("functions", message, self.fallback.clone()));
         }
         let all: Vec<_> = labels.into_iter().map(|(name, value)| self.function(name, value)).collect();
         let all: Option<Vec<_>> = all.into_iter().collect();
-        let python: Vec<_> = all.iter().flatten().filter(|function| function.executor.entry.name == "python").collect();
-        if let [first, second, ..] = python.as_slice() {
+        let single: Vec<_> = all.iter().flatten().filter(|function| function.executor.entry.one_per_process).collect();
+        if let [first, second, ..] = single.as_slice() {
             let message = format!(
-                "a second Python function beside '{}': without isolation = \"process\", which is not available in this \
-                 version, a process holds one; run one gaugefn for each",
-                first.name
+                "a second function of the executor '{}' beside '{}': without isolation = \"process\", which is not \
+                 available in this version, a process holds one; run one gaugefn for each",
+                second.executor.entry.name, first.name
             );
             let problem = Problem::new(format!("functions.{}", second.name), message, self.fallback.clone());
             self.problems.push(problem);
@@ -262,12 +278,17 @@ impl Reader {
     fn function(&mut self, name: String, value: Value) -> Option<FunctionSettings> {
         let path = format!("functions.{name}");
         let mut table = self.section(&path, Some(value));
+        self.entries_of(&table)?;
         if !is_label(&name) {
             let message = "a label starts with a lower-case letter and goes on with those, digits, '_' and '-'";
             self.problems.push(table.problem("", message));
         }
-        let part =
-            |reader: &Self, table: &mut Section, role: &str| reader.section(format!("{path}.{role}"), table.take(role));
+        // a part that is missing is missing where the function stands
+        let origin = table.origin();
+        let part = |reader: &Self, table: &mut Section, role: &str| match table.take(role) {
+            Some(value) => reader.section(format!("{path}.{role}"), Some(value)),
+            None => Section::new(format!("{path}.{role}"), super::layers::empty(), origin.clone()),
+        };
         let has = |table: &Section, role: &str| table.get(role).is_some();
         let has_source = has(&table, "source");
         let has_loader = has(&table, "loader");
@@ -287,7 +308,7 @@ impl Reader {
             self.problems.push(source.problem("", "missing; name where events come from: use = \"redis_key\""));
             None
         };
-        let wants_loader = executor.as_ref().is_none_or(|choice| choice.entry.name != "passthrough");
+        let wants_loader = executor.as_ref().is_none_or(|choice| choice.entry.needs_module);
         let loader = match (has_loader, wants_loader) {
             (true, _) => self.choose::<dyn Loader>(loader, None).map(Some),
             (false, false) => Some(None),
@@ -312,25 +333,19 @@ impl Reader {
 
     fn options(&mut self, table: &Section) -> FunctionOptions {
         let parts = ["source", "loader", "executor", "state", "errors", "sinks"];
-        let mut own: FunctionOptions = match table.parse(reserved::FUNCTION) {
-            Ok(own) => own,
-            Err(problems) => {
-                // a slip in the name of a part is worth the name of the part
-                let mended = problems.into_iter().map(|problem| match problem.path.rsplit_once('.') {
-                    Some((_, key)) if problem.message.starts_with("unknown key") => {
-                        match super::suggest::nearest(key, &parts) {
-                            Some(near) => {
-                                Problem { message: format!("unknown key, did you mean '{near}'?"), ..problem }
-                            }
-                            None => problem,
-                        }
-                    }
-                    _ => problem,
-                });
-                self.problems.extend(mended);
-                return FunctionOptions::default();
+        let (own, problems) = table.read::<FunctionOptions>(reserved::FUNCTION);
+        // a slip in the name of a part is worth the name of the part
+        let mended = problems.into_iter().map(|problem| match problem.path.rsplit_once('.') {
+            Some((_, key)) if problem.message.starts_with("unknown key") => {
+                match super::suggest::nearest(key, &parts) {
+                    Some(near) => Problem { message: format!("unknown key, did you mean '{near}'?"), ..problem },
+                    None => problem,
+                }
             }
-        };
+            _ => problem,
+        });
+        self.problems.extend(mended);
+        let mut own = own.unwrap_or_default();
         if own.handler.trim().is_empty() {
             self.problems.push(table.problem("handler", "empty; name the entry function, such as 'handler'"));
         }
@@ -353,7 +368,9 @@ impl Reader {
     }
 
     fn errors(&mut self, section: &Section) -> ErrorOptions {
-        let errors: ErrorOptions = self.parse(section, &[]);
+        let (errors, problems) = section.read::<ErrorOptions>(&[]);
+        self.problems.extend(problems);
+        let errors = errors.unwrap_or_default();
         if errors.then == Then::DeadLetter {
             self.problems
                 .push(section.problem("then", "'dead_letter' is not available in this version; use skip or stop"));
@@ -362,15 +379,8 @@ impl Reader {
     }
 
     fn sinks(&mut self, path: &str, sinks: Option<Value>) -> Option<Vec<(String, Choice<dyn Sink>)>> {
-        let table = match sinks.map(|value| value.kind) {
-            None | Some(ValueKind::Nil) => return Some(Vec::new()),
-            Some(ValueKind::Table(table)) => table,
-            Some(other) => {
-                let message = format!("invalid type: {}, expected a table", tree::noun(&other));
-                self.problems.push(Problem::new(format!("{path}.sinks"), message, self.fallback.clone()));
-                return None;
-            }
-        };
+        let section = self.section(format!("{path}.sinks"), sinks);
+        let table = self.entries_of(&section)?;
         let mut chosen = Vec::new();
         let mut complete = true;
         for (label, value) in table {
@@ -402,6 +412,15 @@ impl Reader {
                 return None;
             }
         };
+        if let Err(problem) = section.table() {
+            // the component's name alone, as other tools would have it
+            let message = match section.text().filter(|name| registry.get(name).is_ok()) {
+                Some(name) => format!("{}; write [{}] and use = \"{name}\" below it", problem.message, section.path()),
+                None => problem.message,
+            };
+            self.problems.push(Problem { message, ..problem });
+            return None;
+        }
         let named = section.get("use").cloned();
         let name = match (named.map(|value| value.kind), implied) {
             (Some(ValueKind::String(name)), _) => name,

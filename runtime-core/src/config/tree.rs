@@ -45,7 +45,7 @@ pub fn noun(kind: &ValueKind) -> String {
         ValueKind::U64(it) => format!("integer `{it}`"),
         ValueKind::U128(it) => format!("integer `{it}`"),
         ValueKind::Float(it) => format!("floating point `{it}`"),
-        ValueKind::String(it) => format!("string {it:?}"),
+        ValueKind::String(it) => format!("string {:?}", masked("", it)),
         ValueKind::Table(_) => "table".to_owned(),
         ValueKind::Array(_) => "list".to_owned(),
     }
@@ -61,14 +61,15 @@ pub fn overlay(lower: &mut Value, upper: Value) {
         return;
     };
     let ValueKind::Table(lower_table) = &mut lower.kind else {
-        lower.kind = ValueKind::Table(Map::new());
+        // whole, as the origin of what is replaced goes with it
+        *lower = Value::new(None, ValueKind::Table(Map::new()));
         return overlay(lower, Value::new(None, ValueKind::Table(upper_table)));
     };
     let name_of = |table: &Map<String, Value>| table.get("use").map(|value| value.to_string());
-    if let (Some(new), Some(old)) = (name_of(&upper_table), name_of(lower_table)) {
-        if new != old {
-            lower_table.clear();
-        }
+    if let (Some(new), Some(old)) = (name_of(&upper_table), name_of(lower_table))
+        && new != old
+    {
+        lower_table.clear();
     }
     for (key, value) in upper_table {
         match lower_table.get_mut(&key) {
@@ -92,15 +93,60 @@ pub fn masked(key: &str, text: &str) -> String {
     if is_secret(key) {
         return MASK.to_owned();
     }
-    let Some((scheme, rest)) = text.split_once("://") else {
+    let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
         return text.to_owned();
+    };
+    let Some(rest) = rest.strip_prefix("//") else {
+        // the one kind of address that goes without them
+        return if scheme.ends_with("unix") { without_parameters(text) } else { text.to_owned() };
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let Some((user_info, _)) = authority.rsplit_once('@') else {
-        return text.to_owned();
+    match authority.rsplit_once('@') {
+        Some((user_info, _)) => {
+            let user = user_info.split(':').next().unwrap_or("");
+            let place = without_parameters(&rest[user_info.len()..]);
+            format!("{scheme}://{user}:{MASK}{place}")
+        }
+        // a password with a slash that nobody encoded ends the authority too early
+        None if rest.contains('@') => format!("{scheme}://{MASK}"),
+        None => without_parameters(text),
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// A URL whose parameters after `?` are masked where their names say so: `unix:/run/redis.sock?user=me&pass=x`.
+fn without_parameters(url: &str) -> String {
+    let Some((place, parameters)) = url.split_once('?') else {
+        return url.to_owned();
     };
-    let user = user_info.split(':').next().unwrap_or("");
-    format!("{scheme}://{user}:{MASK}{}", &rest[user_info.len()..])
+    let shown = parameters.split('&').map(|parameter| match parameter.split_once('=') {
+        Some((name, _)) if name == "pass" || is_secret(name) => format!("{name}={MASK}"),
+        _ => parameter.to_owned(),
+    });
+    format!("{place}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+/// `message` without the secrets that stand in `value`, which it may quote.
+#[must_use]
+pub fn without_secrets(message: String, value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => {
+            let shown = masked("", text);
+            if shown == *text {
+                return message;
+            }
+            // quoted with and without escapes
+            let escaped = text.escape_debug().to_string();
+            message.replace(&escaped, &shown).replace(text.as_str(), &shown)
+        }
+        ValueKind::Table(table) => table.values().fold(message, without_secrets),
+        ValueKind::Array(list) => list.iter().fold(message, without_secrets),
+        _ => message,
+    }
 }
 
 #[cfg(test)]
@@ -130,5 +176,18 @@ mod tests {
         assert_eq!(masked("url", "redis://me:p%40s@h:1/0"), format!("redis://me:{MASK}@h:1/0"));
         assert_eq!(masked("url", "redis://:a:b@c@h/0"), format!("redis://:{MASK}@h/0"));
         assert_eq!(masked("url", "redis://h:1/0"), "redis://h:1/0");
+        assert_eq!(masked("url", "redis://me:a/b@h:1/0"), format!("redis://{MASK}"));
+        assert_eq!(masked("url", "unix:/r.sock?user=me&pass=x&db=1"), format!("unix:/r.sock?user=me&pass={MASK}&db=1"));
+        assert_eq!(masked("url", "https://h/f?token=x"), format!("https://h/f?token={MASK}"));
+        assert_eq!(masked("key", "what: is?pass=1"), "what: is?pass=1");
+        assert_eq!(masked("key", "result:{/host}"), "result:{/host}");
+        assert_eq!(noun(&ValueKind::String("redis://:x@h".to_owned())), format!("string \"redis://:{MASK}@h\""));
+    }
+
+    #[test]
+    fn a_message_does_not_quote_secrets() {
+        let list = toml("a = ['redis://:x\"y@h', 'plain']");
+        let message = "string \"redis://:x\\\"y@h\" and plain".to_owned();
+        assert_eq!(without_secrets(message, &list), format!("string \"redis://:{MASK}@h\" and plain"));
     }
 }

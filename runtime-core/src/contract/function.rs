@@ -87,12 +87,7 @@ impl From<Returned> for Outcome {
 /// Makes functions of modules.
 #[async_trait]
 pub trait Executor: Send + Sync {
-    /// Whether [`prepare`](Executor::prepare) needs a module; `passthrough` does not.
-    fn needs_module(&self) -> bool {
-        true
-    }
-
-    /// Loads the module once and finds its entry function.
+    /// Loads the module once and finds its entry function. There is a module exactly where the kind needs one.
     ///
     /// # Errors
     /// [`Blame::Function`](super::Blame::Function) with file, line and what was wanted.

@@ -31,7 +31,8 @@ pub trait Sink: Send {
     /// as failed, and the next batch goes on.
     async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault>;
 
-    /// Opens what the sink needs, so that wrong settings show at the start. May be called again after a fault.
+    /// Opens what the sink needs, so that wrong settings show at the start. Called again each second while the sink
+    /// is in trouble and nothing is to be written. Must be safe to drop at any time.
     ///
     /// # Errors
     /// As for `write`.

@@ -48,8 +48,8 @@ pub enum Pull {
 /// source.close()
 /// ```
 ///
-/// Futures of [`next_batch`](Source::next_batch) are dropped only while stopping; those of
-/// [`woken`](Source::woken) at any time.
+/// Futures of [`next_batch`](Source::next_batch) and [`check`](Source::check) are dropped only while the function
+/// ends; those of [`woken`](Source::woken) at any time.
 #[async_trait]
 pub trait Source: Send {
     /// Which promise the source makes. Asked once.
@@ -58,7 +58,8 @@ pub trait Source: Send {
     /// The next events, at most `max` (at least 1) of them; a `Latest` source gives one.
     ///
     /// May wait for work for as long as it likes if nothing is lost when the future is dropped; a source that
-    /// polls answers [`Pull::Again`] instead.
+    /// polls answers [`Pull::Again`] instead. So does a `Latest` source: a retry that is due waits for the answer.
+    /// After [`Pull::Exhausted`] it may be asked once more.
     ///
     /// # Errors
     /// With `retry`, the engine backs off and calls again; the source connects anew by itself. Without, the

@@ -59,7 +59,7 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
     }
     let executor = (settings.executor.entry.build)(&settings.executor.section, &site).await?;
     let module = match &settings.loader {
-        Some(choice) if executor.needs_module() => {
+        Some(choice) if settings.executor.entry.needs_module => {
             // of `module.name`, the loader looks for the name
             let handler = settings.options.handler.rsplit('.').next().unwrap_or_default();
             Some((choice.entry.build)(&choice.section, &site).await?.load(handler).await?)

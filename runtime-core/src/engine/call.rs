@@ -9,7 +9,6 @@ use super::backoff::retry_wait;
 use super::board::Board;
 use super::meters::Meters;
 use super::run::{Again, End, Journey};
-use super::stop::Stop;
 use crate::config::settings::{ErrorOptions, Then};
 use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcome, Output, Returned, Verdict};
 
@@ -17,7 +16,6 @@ use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcom
 pub(super) struct Caller<'a> {
     pub(super) name: &'a str,
     pub(super) function: &'a mut dyn Function,
-    pub(super) stop: &'a Stop,
     pub(super) board: &'a Board,
     pub(super) errors: &'a ErrorOptions,
     pub(super) latest: bool,
@@ -31,8 +29,9 @@ impl Caller<'_> {
     pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Journey>) -> Option<End> {
         loop {
             let mut journey = tokio::select! {
-                journey = calls.recv() => journey?,
+                biased;
                 () = self.to_commit.closed() => return None,
+                journey = calls.recv() => journey?,
             };
             let mut outcomes = match self.call(&journey.batch.events).await {
                 Ok(outcomes) => outcomes,
@@ -44,12 +43,13 @@ impl Caller<'_> {
                     let due = tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, event.attempt);
                     event.attempt += 1;
                     self.meters.retries.increment(1);
-                    // before the permit, which goes with the journey, and after which the first stage looks for it
+                    // before the permit, which goes with the journey, and after which the first stage looks for it;
+                    // where that has ended, the event stays undelivered: it still had attempts left
                     let _ = self.give_back.send(Again { batch: journey.take(), due });
                     continue;
                 }
             } else if let Err(end) = self.retry_in_place(&mut journey.batch.events, &mut outcomes).await {
-                return Some(end);
+                return end;
             }
             let failed = outcomes.iter().position(|outcome| matches!(outcome.returned, Returned::Failed(_)));
             let ends = failed.filter(|_| self.errors.then == Then::Stop);
@@ -77,7 +77,9 @@ impl Caller<'_> {
             if outcomes.len() == events.len() {
                 return Ok(outcomes);
             }
-            Err(Fault::internal(format!("{} outcomes for {} events", outcomes.len(), events.len())))
+            let message =
+                format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
+            Err(Fault::internal(message))
         });
         let outcomes = outcomes?;
         for (event, outcome) in events.iter().zip(&outcomes) {
@@ -97,15 +99,20 @@ impl Caller<'_> {
         Ok(outcomes)
     }
 
-    /// The failed events of a queue, each alone until it succeeds or its attempts are used up.
-    async fn retry_in_place(&mut self, events: &mut [Event], outcomes: &mut [Outcome]) -> Result<(), End> {
+    /// The failed events of a queue, each alone until it succeeds or its attempts are used up. Without an end where
+    /// the last stage has ended meanwhile.
+    async fn retry_in_place(&mut self, events: &mut [Event], outcomes: &mut [Outcome]) -> Result<(), Option<End>> {
         for (event, outcome) in events.iter_mut().zip(outcomes) {
             while is_retryable(outcome) && event.attempt <= self.errors.retries {
                 // also while stopping: what is not done when the time to drain is over stays undelivered
-                sleep(retry_wait(self.errors.backoff.0, event.attempt)).await;
+                tokio::select! {
+                    biased;
+                    () = self.to_commit.closed() => return Err(None),
+                    () = sleep(retry_wait(self.errors.backoff.0, event.attempt)) => {}
+                }
                 event.attempt += 1;
                 self.meters.retries.increment(1);
-                let again = self.call(std::slice::from_ref(event)).await.map_err(End::Fault)?;
+                let again = self.call(std::slice::from_ref(event)).await.map_err(|fault| Some(End::Fault(fault)))?;
                 if let Some(again) = again.into_iter().next() {
                     *outcome = again;
                 }
@@ -115,7 +122,7 @@ impl Caller<'_> {
     }
 
     fn may_retry(&self, event: &Event) -> bool {
-        event.attempt <= self.errors.retries && !self.stop.is_requested()
+        event.attempt <= self.errors.retries
     }
 
     fn commit_of(&self, batch: &mut Batch, outcomes: Vec<Outcome>) -> Commit {

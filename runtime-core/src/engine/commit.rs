@@ -65,9 +65,9 @@ impl Committer {
         }
     }
 
-    /// Whether a sink is in trouble.
-    pub(super) fn in_trouble(&self) -> bool {
-        self.sinks.iter().any(|(_, _, backoff)| backoff.trouble().is_some())
+    /// What is wrong with the first sink that is in trouble.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.sinks.iter().find_map(|(part, _, backoff)| backoff.trouble().map(|trouble| format!("{part}: {trouble}")))
     }
 
     /// Writes one batch's effects; waits for backends that are away. The caller bounds the time.
@@ -114,20 +114,28 @@ impl Committer {
                     // what was built on this state must not be acknowledged either
                     return Ok(());
                 }
-                tokio::time::sleep(self.rest.failed(&fault)).await;
+                self.wait(&fault).await;
             }
         }
         loop {
             match commit.receipt.settle(&commit.verdicts).await {
                 Ok(()) => break self.rest.succeeded(),
-                Err(fault) if fault.retry() => tokio::time::sleep(self.rest.failed(&fault)).await,
+                Err(fault) if fault.retry() => self.wait(&fault).await,
                 Err(fault) => {
                     tracing::error!(function = %self.function, "events not acknowledged: {}", fault.chain());
                     break;
                 }
             }
         }
+        self.board.trouble(&self.function, "commit", None);
         Ok(())
+    }
+
+    /// Backs off from the store or the source that did not take its part of the commit.
+    async fn wait(&mut self, fault: &Fault) {
+        let wait = self.rest.failed(fault);
+        self.board.trouble(&self.function, "commit", self.rest.trouble());
+        tokio::time::sleep(wait).await;
     }
 
     pub(super) async fn close(&mut self) {

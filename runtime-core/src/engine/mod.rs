@@ -6,11 +6,11 @@
 //!                                 └──────── permit (1 or 3) <──────────┘
 //! ```
 //!
-//! * [`assemble`] - builds the chosen components and loads the function
-//! * [`run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
+//! * [`mod@assemble`] - builds the chosen components and loads the function
+//! * [`mod@run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
 //! * [`backoff`] - waits between tries, and what is said of them
 //! * [`board`] - what the admin endpoints can see
-//! * [`stop`] - the wish to stop
+//! * [`mod@stop`] - the wish to stop
 
 pub mod assemble;
 pub mod backoff;
@@ -26,3 +26,7 @@ pub use assemble::{Parts, assemble};
 pub use board::Board;
 pub use run::{End, run};
 pub use stop::{Stop, Stopper, stop};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

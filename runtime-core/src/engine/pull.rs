@@ -30,7 +30,8 @@ pub(super) struct Puller<'a> {
     pub(super) given_back: mpsc::UnboundedReceiver<Again>,
 }
 
-/// Resolves when there is no point in pulling any more: a stop, or the end of a later stage.
+/// Resolves when there is no point in pulling any more: a stop, or the end of a later stage. Asked first wherever
+/// something else is waited for, so that a source that always has work is not asked once more.
 async fn over(stop: &Stop, to_call: &mpsc::Sender<Journey>) {
     tokio::select! {
         () = stop.requested() => {}
@@ -41,6 +42,7 @@ async fn over(stop: &Stop, to_call: &mpsc::Sender<Journey>) {
 /// Sleeps; `None` where it is over meanwhile.
 async fn pause(stop: &Stop, to_call: &mpsc::Sender<Journey>, wait: Duration) -> Option<()> {
     tokio::select! {
+        biased;
         () = over(stop, to_call) => None,
         () = sleep(wait) => Some(()),
     }
@@ -52,6 +54,7 @@ impl Puller<'_> {
         let mut backoff = Backoff::new(self.name, "source");
         loop {
             let tried = tokio::select! {
+                biased;
                 () = over(self.stop, &self.to_call) => return None,
                 tried = self.source.check() => tried,
             };
@@ -66,6 +69,7 @@ impl Puller<'_> {
         let mut again = None;
         loop {
             let permit = tokio::select! {
+                biased;
                 () = over(self.stop, &self.to_call) => return None,
                 permit = Arc::clone(&self.permits).acquire_owned() => permit.ok()?,
             };
@@ -85,6 +89,7 @@ impl Puller<'_> {
                 return Some(Ok(due.batch));
             }
             let pulled = tokio::select! {
+                biased;
                 () = over(self.stop, &self.to_call) => return None,
                 pulled = self.source.next_batch(BATCH) => pulled,
             };
@@ -116,6 +121,7 @@ impl Puller<'_> {
                 },
             };
             tokio::select! {
+                biased;
                 () = over(self.stop, &self.to_call) => return None,
                 () = sleep(wait.min(until_retry.unwrap_or(wait))) => {}
                 () = self.source.woken() => {}

@@ -16,7 +16,7 @@ use super::commit::Committer;
 use super::meters::Meters;
 use super::pull::Puller;
 use super::stop::Stop;
-use crate::contract::{Batch, Commit, Delivery, Fault, Receipt};
+use crate::contract::{Batch, Commit, Delivery, Fault, Function, Receipt, Source};
 
 /// Batches of a queue between the source and the end of the commit: one in each stage.
 const QUEUE_IN_FLIGHT: usize = 3;
@@ -82,17 +82,17 @@ pub(super) struct Again {
 pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) -> End {
     let Parts { name, mut source, mut function, state, sinks, errors, drain } = parts;
     let mut committer = Committer::new(Arc::clone(&name), sinks, state, board.clone());
-    if let Err(fault) = committer.check().await {
-        return End::Fault(fault);
+    let opened = tokio::select! {
+        biased;
+        () = stop.requested() => Some(End::Stopped),
+        opened = open(&mut committer, &mut *source, require_backend) => opened.err().map(End::Fault),
+    };
+    if let Some(end) = opened {
+        close(&name, &mut *function, &mut committer, &mut *source).await;
+        return end;
     }
-    if require_backend {
-        if let Err(fault) = source.check().await {
-            return End::Fault(fault);
-        }
-        if let Some(trouble) = committer.in_trouble().then(|| board.reasons().join("; ")) {
-            return End::Fault(Fault::backend(trouble));
-        }
-    }
+    // until the first check has succeeded; its faults take this one's place
+    board.trouble(&name, "source", Some("not opened yet"));
     board.update(&name, |status| status.running = true);
 
     let latest = source.delivery() == Delivery::Latest;
@@ -114,7 +114,6 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     let caller = Caller {
         name: &name,
         function: &mut *function,
-        stop: &stop,
         board: &board,
         errors: &errors,
         latest,
@@ -138,14 +137,31 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     if matches!(end, End::NotDrained) {
         return end;
     }
+    close(&name, &mut *function, &mut committer, &mut *source).await;
+    end
+}
+
+/// Opens the sinks once, and what is required now. Sinks that are away are left to the third stage otherwise, the
+/// source to the first.
+async fn open(committer: &mut Committer, source: &mut dyn Source, require_backend: bool) -> Result<(), Fault> {
+    committer.check().await?;
+    if require_backend {
+        source.check().await?;
+        if let Some(trouble) = committer.trouble() {
+            return Err(Fault::backend(trouble));
+        }
+    }
+    Ok(())
+}
+
+async fn close(name: &str, function: &mut dyn Function, committer: &mut Committer, source: &mut dyn Source) {
     if let Err(fault) = function.close().await {
-        tracing::error!(function = %name, "function not closed cleanly: {}", fault.chain());
+        tracing::error!(function = name, "function not closed cleanly: {}", fault.chain());
     }
     committer.close().await;
     if let Err(fault) = source.close().await {
-        tracing::error!(function = %name, "source not closed cleanly: {}", fault.chain());
+        tracing::error!(function = name, "source not closed cleanly: {}", fault.chain());
     }
-    end
 }
 
 /// The third stage. Sinks in trouble are tried again also while there is nothing to write.
@@ -153,13 +169,16 @@ async fn commit(committer: &mut Committer, mut commits: mpsc::Receiver<(Journey,
     /// How often a sink in trouble is tried again.
     const RECHECK: Duration = Duration::from_secs(1);
     loop {
-        let received = if committer.in_trouble() {
+        let received = if committer.trouble().is_some() {
+            let recheck = async {
+                sleep(RECHECK).await;
+                committer.recheck().await;
+            };
+            // a sink that does not answer must not hold up the end
             tokio::select! {
+                biased;
                 received = commits.recv() => received,
-                () = sleep(RECHECK) => {
-                    committer.recheck().await;
-                    continue;
-                }
+                () = recheck => continue,
             }
         } else {
             commits.recv().await

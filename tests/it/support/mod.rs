@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod admin;
+pub(crate) mod bed;
+pub(crate) mod cargo;
 pub(crate) mod gaugefn;
 pub(crate) mod port;
 pub(crate) mod python;

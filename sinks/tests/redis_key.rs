@@ -1,0 +1,94 @@
+//! The sink `redis_key` against a real redis-server.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+
+use redis::Commands;
+use runtime_core::contract::{Output, Sink};
+use runtime_core::testkit::sink_contract;
+use runtime_core::{Kind, Site};
+use serde_json::json;
+use sinks::redis_key::{Config, RedisKey};
+use support::redis::RedisServer;
+
+async fn sink(server: &RedisServer, options: serde_json::Value) -> Box<dyn Sink> {
+    let mut table = json!({ "key": "result", "url": server.url() });
+    table.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let config: Config = serde_json::from_value(table).unwrap();
+    assert!(RedisKey::review(&config).is_empty());
+    let (main_thread, _) = runtime_core::main_thread::pair();
+    let stdout = Arc::new(std::fs::File::create("/dev/null").unwrap());
+    RedisKey::build(config, &Site { function: "vm", shared: &[], main_thread, stdout }).await.unwrap()
+}
+
+fn output(payload: &'static str) -> Output {
+    Output { event_id: "1".to_owned(), event: r#"{"host": "a"}"#.into(), payload: payload.into() }
+}
+
+#[tokio::test]
+async fn it_keeps_the_promises_of_a_sink() {
+    let server = RedisServer::start();
+    for options in [json!({}), json!({ "ttl": "1m" }), json!({ "publish": "results" })] {
+        let mut sink = sink(&server, options).await;
+        sink_contract(&mut *sink, &["1", "[2]", "\"3 é\""]).await;
+        let stored: String = server.connection().get("result").unwrap();
+        assert_eq!(stored, "\"3 é\"");
+    }
+}
+
+#[tokio::test]
+async fn a_result_lives_as_long_as_configured_and_for_good_without() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    sink(&server, json!({ "ttl": "1m" })).await.write(&[output("1")]).await.unwrap();
+    let left: i64 = redis.pttl("result").unwrap();
+    assert!((1..=60_000).contains(&left), "{left}");
+    sink(&server, json!({})).await.write(&[output("2")]).await.unwrap();
+    let left: i64 = redis.pttl("result").unwrap();
+    assert_eq!(left, -1);
+}
+
+#[tokio::test]
+async fn subscribers_get_each_result_when_it_can_be_read() {
+    let server = RedisServer::start();
+    let mut listener = server.connection();
+    let mut subscription = listener.as_pubsub();
+    subscription.subscribe("results").unwrap();
+    let mut sink = sink(&server, json!({ "publish": "results" })).await;
+    sink.write(&[output("1"), output("2")]).await.unwrap();
+    for expected in ["1", "2"] {
+        let heard: String = subscription.get_message().unwrap().get_payload().unwrap();
+        assert_eq!(heard, expected);
+    }
+    let stored: String = server.connection().get("result").unwrap();
+    assert_eq!(stored, "2");
+}
+
+#[tokio::test]
+async fn keys_take_their_parts_from_the_result_or_else_the_event() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let mut sink = sink(&server, json!({ "key": "{x}:{/host}:{/n}" })).await;
+    // one that has no such part does not hold up the others
+    sink.write(&[output(r#"{"n": 1}"#), output("[]"), output(r#"{"n": 2, "host": "b"}"#)]).await.unwrap();
+    let keys: Vec<Option<String>> = redis.mget(&["{x}:a:1", "{x}:b:2"]).unwrap();
+    assert_eq!(keys, [Some(r#"{"n": 1}"#.to_owned()), Some(r#"{"n": 2, "host": "b"}"#.to_owned())]);
+    let fault = sink.write(&[output("[]")]).await.unwrap_err();
+    assert!(!fault.retry() && !fault.is_fatal(), "{fault}");
+    assert!(fault.to_string().contains("neither result nor event has a value at '/n'"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_key_and_may_be_repeated() {
+    let server = RedisServer::start();
+    let rules = ["SETUSER", "default", "-set"];
+    let () = redis::cmd("ACL").arg(&rules).query(&mut server.connection()).unwrap();
+    let mut sink = sink(&server, json!({})).await;
+    let fault = sink.write(&[output("1")]).await.unwrap_err();
+    assert!(fault.retry(), "{fault}");
+    assert!(fault.to_string().contains("denies SET 'result' to user 'default' (NOPERM)"), "{fault}");
+    let () = redis::cmd("ACL").arg(&["SETUSER", "default", "+set"]).query(&mut server.connection()).unwrap();
+    sink.write(&[output("1")]).await.unwrap();
+}
