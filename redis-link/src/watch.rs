@@ -115,8 +115,9 @@ impl Watch {
     }
 }
 
-/// Takes messages off the connection while the caller is busy: a busy key would otherwise fill memory, and a burst is
-/// one change. Ends with the connection or with the watch.
+/// Takes messages off the connection whether or not somebody asks: a busy key would otherwise fill memory, and a burst
+/// is one change. Ends with the connection or with the watch. Where a function's call holds this thread, messages wait
+/// in the server, which ends the connection when they become too many.
 async fn take(
     mut messages: PubSubStream,
     sender: watch::Sender<Tally>,

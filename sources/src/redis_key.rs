@@ -45,7 +45,8 @@ pub struct Config {
     trigger: Trigger,
     /// How a change is noticed. `poll`: by looking once a period, and never more often. `notify`: by keyspace
     /// notifications; a server that sends none makes the function not ready. `auto`: by notifications where they
-    /// come, by polling otherwise. The server's configuration is never changed.
+    /// come, by polling otherwise. With `trigger = "always"` the key is polled, and `notify` is refused. The server's
+    /// configuration is never changed.
     #[serde(default)]
     watch: WatchMode,
     /// Another server than that of `[redis]`.

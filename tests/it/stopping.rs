@@ -16,6 +16,9 @@ const ECHO: &str = "def handler(input, context):\n    return {'got': input}\n";
 /// Far below every time that a test could be waiting for instead.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
+/// Between two signals that are to count as two.
+const TWO_WISHES: Duration = Duration::from_millis(200);
+
 /// A function whose call writes the file `begun` and then does this.
 fn begins_and(then: &str) -> String {
     format!(
@@ -176,9 +179,23 @@ fn the_second_signal_leaves_at_once() {
             vm.running.signal(Signal::TERM);
             vm.running.wait_for_log("SIGTERM: stopping", PATIENCE);
             vm.wait_unready("stopping", PATIENCE);
+            sleep(TWO_WISHES);
             stops_at_once(&mut vm, second, 75);
         }
     }
+}
+
+#[test]
+fn two_signals_in_one_breath_are_one_wish() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let () = redis.set("metrics", 1).unwrap();
+    let mut vm = Bed::new(&server, "", &begins_and("time.sleep(1)")).start();
+    wait_file(&vm, "begun");
+    vm.running.signal(Signal::INT);
+    stops(&mut vm, Signal::TERM, 0);
+    let result: String = redis.get("result").unwrap();
+    assert_eq!(result, r#"{"got": 1}"#);
 }
 
 #[test]
@@ -273,6 +290,7 @@ fn the_unpacked_folder_of_a_zip_goes_with_the_process() {
         }
         if signals > 1 {
             vm.running.wait_for_log("SIGTERM: stopping", PATIENCE);
+            sleep(TWO_WISHES);
             vm.running.signal(Signal::TERM);
         }
         ends(&mut vm, Instant::now(), exit);

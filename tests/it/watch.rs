@@ -78,6 +78,27 @@ fn latency_of_announced_changes() {
     assert_eq!(vm.lines(&["WARN"]), 0, "{}", vm.running.written());
 }
 
+#[test]
+fn replaced_values_are_counted() {
+    const BURST: u64 = 100;
+    let server = RedisServer::start_with(&ANNOUNCED);
+    let mut redis = server.connection();
+    let mut vm = Bed::new(&server, "period = \"1h\"", ECHO).start();
+    wait_mode(&mut vm, "notify");
+    let mut burst = redis::pipe();
+    burst.atomic();
+    for value in 0..BURST {
+        burst.set("metrics", value).ignore();
+    }
+    let () = burst.query(&mut redis).unwrap();
+    vm.wait_result(&mut redis, r#"{"got": 99}"#, PATIENCE);
+    set_to_visible(&vm, &mut redis, 100);
+    vm.wait_calls(2);
+    // an update whose announcement came after the value was read counts as read itself
+    let skipped = vm.admin.metric("skipped_updates_total", "vm").unwrap().unwrap_or_default();
+    assert!((BURST / 2..BURST).contains(&(skipped as u64)), "{skipped} of {BURST} skipped");
+}
+
 /// Several changes, each of them seen within one period, with one warning that contains `reason`.
 fn polls_with_one_warning(server: &RedisServer, source: &str, reason: &str) {
     const PERIOD: Duration = Duration::from_millis(300);
