@@ -4,6 +4,9 @@ What is measured, all with the yardstick function handler_vm and events of about
 
 seed loop     the loop that the default deployment replaces, without its sleep. It sets each event itself, outside of
               the time that counts.
+loop          gaugefn runs the default deployment without its pause (period 0, trigger = always): GET, parse, compare,
+              function, serialise, SET, over and over, as the seed loop does. The key gets another event every few
+              milliseconds. The server counts the SETs.
 key to key    gaugefn runs the default deployment with watch = notify, and each value it reads is new. A driver sets
               the event after the next whenever a result is stored, so the runtime always has work. Results count by
               the wall clock, and the driver's own work on the same cores and server is in the figure.
@@ -17,6 +20,7 @@ invoke        `gaugefn invoke` over the same events, results to a file: parse, f
 Start-up is outside of all figures: gaugefn's runs over a file are the difference between many events and one.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import signal
@@ -74,22 +78,53 @@ class Bench:
         output = subprocess.run([sys.executable, PEERS / script, *arguments], stdout=subprocess.PIPE, check=True)
         return float(output.stdout)
 
+    def loop(self, seconds=2):
+        """Results per second of the default deployment without its pause."""
+        options = {"REDIS_MONITOR_PERIOD": "0", "GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__TRIGGER": "always"}
+        runtime, control = self.started(options)
+        try:
+            time.sleep(0.2)
+            before, start, own = self.sets(control), time.perf_counter(), 0
+            while time.perf_counter() - start < seconds:
+                control.call("SET", "metrics", LINES[own % len(LINES)])
+                own += 1
+                time.sleep(0.005)
+            return (self.sets(control) - before - own) / (time.perf_counter() - start)
+        finally:
+            self.stopped(runtime)
+            control.close()
+
+    def sets(self, control):
+        """How many SETs the server has run."""
+        return int(control.call("INFO", "commandstats").split(b"cmdstat_set:calls=")[1].split(b",")[0])
+
+    def started(self, options):
+        """The default deployment with these variables as well, once it has stored a result; and a connection."""
+        with open(self.folder / "run.log", "wb") as log:
+            runtime = subprocess.Popen([self.gaugefn, "run"], env=self.environment | options, stdout=log, stderr=log)
+        control = Connection(self.port)
+        control.call("DEL", "metrics", "result")
+        control.call("SET", "metrics", LINES[-1])
+        deadline = time.monotonic() + 20
+        while control.call("GET", "result") is None:
+            if runtime.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"bench: gaugefn stored no result:\n{(self.folder / 'run.log').read_text()}")
+            time.sleep(0.01)
+        return runtime, control
+
+    def stopped(self, runtime):
+        runtime.send_signal(signal.SIGTERM)
+        runtime.wait(timeout=30)
+        if runtime.returncode != 0:
+            raise SystemExit(f"bench: gaugefn run ended with {runtime.returncode} after SIGTERM")
+
     def key_to_key(self):
         """Rate and latencies of the default deployment."""
-        environment = self.environment | {"GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__WATCH": "notify"}
-        with open(self.folder / "run.log", "wb") as log:
-            runtime = subprocess.Popen([self.gaugefn, "run"], env=environment, stdout=log, stderr=log)
-        control = Connection(self.port)
-        try:
-            # announced for this measurement alone: the others should not pay for it
+        # announced for this measurement alone: the others should not pay for it
+        with contextlib.closing(Connection(self.port)) as control:
             control.call("CONFIG", "SET", "notify-keyspace-events", "K$")
-            control.call("DEL", "metrics", "result")
-            control.call("SET", "metrics", LINES[-1])
-            deadline = time.monotonic() + 20
-            while control.call("GET", "result") is None:
-                if runtime.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"bench: gaugefn stored no result:\n{(self.folder / 'run.log').read_text()}")
-                time.sleep(0.01)
+        runtime, control = self.started({"GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__WATCH": "notify"})
+        try:
             keys = Watched(self.port, "metrics", "result")
             keys.latencies(LINES)
             cuts = statistics.quantiles(keys.latencies(self.events), n=100)
@@ -97,12 +132,9 @@ class Bench:
             rate = keys.rate(self.events)
             keys.close()
         finally:
-            runtime.send_signal(signal.SIGTERM)
-            runtime.wait(timeout=30)
+            self.stopped(runtime)
             control.call("CONFIG", "SET", "notify-keyspace-events", "")
             control.close()
-        if runtime.returncode != 0:
-            raise SystemExit(f"bench: gaugefn run ended with {runtime.returncode} after SIGTERM")
         return {"key": rate, "p50": cuts[49] * 1e6, "p99": cuts[98] * 1e6}
 
     def timed(self, command, environment):
@@ -117,15 +149,13 @@ class Bench:
             options = {
                 f"{function}SOURCE__USE": "file",
                 f"{function}SOURCE__PATH": str(path),
-                # a constant key would get the newest result of each batch alone
-                "REDIS_OUTPUT_KEY": "result:{/n_pids}",
-            }
+                }
             return self.timed([self.gaugefn, "run"], self.environment | options)
 
         control = Connection(self.port)
         control.call("CONFIG", "RESETSTAT")
         seconds = run(self.many) - run(self.one)
-        stored = int(control.call("INFO", "commandstats").split(b"cmdstat_set:calls=")[1].split(b",")[0])
+        stored = self.sets(control)
         control.close()
         if stored != self.many_count + 1:
             raise SystemExit(f"bench: gaugefn stored {stored} results of {self.many_count + 1} events")
@@ -145,6 +175,7 @@ class Bench:
         seed = self.peer("seed_loop.py", "--port", str(self.port), "--events", str(len(self.events)))
         return self.key_to_key() | {
             "seed": seed,
+            "loop": self.loop(),
             "file": self.from_file(),
             "json": self.peer("floor.py", "json"),
             "orjson": self.peer("floor.py", "orjson"),
@@ -163,6 +194,7 @@ def table(rounds):
 
     print(f"{len(rounds)} rounds, medians" + " " * 26 + f"{'min–max':>17} {'÷ seed':>10}")
     row("seed loop, key to key", "seed", "events/s", "seed")
+    row("gaugefn, loop", "loop", "events/s", "seed")
     row("gaugefn, key to key", "key", "events/s", "seed")
     row("gaugefn, file to key", "file", "events/s", "seed")
     row("gaugefn, SET to result, p50", "p50", "µs")

@@ -37,7 +37,7 @@ mod ear;
 pub struct Config {
     /// The key that is watched; it holds one JSON value.
     key: String,
-    /// Time between two looks at the key.
+    /// Time between two looks at the key, at least 1ms; with `trigger = "always"` also 0, for calls without a pause.
     #[serde(default = "default_period")]
     period: Span,
     /// `change`: the function is called when the value differs from that of the last call. `always`: once a period.
@@ -113,8 +113,10 @@ impl Kind for RedisKey {
         if config.key.is_empty() {
             concerns.push(Concern::new("key", "empty; name the key that holds the metrics"));
         }
-        if config.period.0 < Duration::from_millis(1) {
-            concerns.push(Concern::new("period", format!("'{}' is too short; the least is 1ms", config.period)));
+        // calls without a pause are a way to work through a busy key; looks without a pause only burn the server
+        if config.period.0 < Duration::from_millis(1) && config.trigger == Trigger::Change {
+            let message = format!("'{}' is too short; the least is 1ms, or 0 with trigger = \"always\"", config.period);
+            concerns.push(Concern::new("period", message));
         }
         if config.trigger == Trigger::Always && config.watch == WatchMode::Notify {
             let message = "'notify' has no effect with trigger = \"always\", which calls once a period; leave one out";
