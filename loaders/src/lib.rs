@@ -6,7 +6,7 @@
 //!   zip  ── unpack ──── entry ─────────┘
 //! ```
 //!
-//! * [`file`] - one source file, or the source text itself
+//! * [`file`](mod@file) - one source file, or the source text itself
 //! * [`dir`] - a folder with several modules
 //! * [`zip`] - a zip, its base64 text, or a folder that holds exactly one
 //! * [`unpack`] - zips from strangers, into a private folder

@@ -2,7 +2,7 @@
 //!
 //! * [`redis_key`] - a Redis key that holds the newest result
 //! * [`stdout`] - lines on standard output
-//! * [`file`] - lines of a file
+//! * [`file`](mod@file) - lines of a file
 
 pub mod file;
 pub mod redis_key;

@@ -2,7 +2,7 @@
 //!
 //! * [`redis_key`] - the newest value of a Redis key
 //! * [`host`] - this machine's metrics
-//! * [`file`] - the lines of a file, or of standard input
+//! * [`file`](mod@file) - the lines of a file, or of standard input
 
 pub mod file;
 pub mod host;
