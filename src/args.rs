@@ -10,8 +10,8 @@ use runtime_core::options::Span;
 #[command(name = "gaugefn", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 Try it without any set-up:
-  gaugefn dev examples/vm_metrics.py            live metrics of this machine through a Python function
-  gaugefn invoke examples/vm_metrics.py         one built-in sample event
+  gaugefn dev examples/vm_metrics.py       live metrics of this machine
+  gaugefn invoke examples/vm_metrics.py    one built-in sample event
 Run it against Redis:
   REDIS_HOST=localhost REDIS_OUTPUT_KEY=result USER_MODULE_PATH=fn.py gaugefn run")]
 pub(crate) struct Args {
@@ -26,15 +26,20 @@ pub(crate) enum Command {
     /// Run the configured functions until SIGTERM or SIGINT
     #[command(after_help = "\
 Without a config file the environment alone describes one function: Python on Redis.
-  REDIS_HOST          the server (localhost)          REDIS_INPUT_KEY       what is watched (metrics)
-  REDIS_PORT          its port (6379)                 REDIS_OUTPUT_KEY      where the result goes
-  REDIS_MONITOR_PERIOD  seconds between looks (5)     USER_HANDLER_NAME     the entry function (handler)
-  USER_MODULE_PATH    the file (/opt/usermodule.py)   ZIP_TARGET_PATH       a zip instead of the file
+  REDIS_HOST            the server (localhost)
+  REDIS_PORT            its port (6379)
+  REDIS_INPUT_KEY       the key that is watched (metrics)
+  REDIS_OUTPUT_KEY      the key that gets the result (none: to the log)
+  REDIS_MONITOR_PERIOD  seconds between two looks (5)
+  USER_MODULE_PATH      the function's file (/opt/usermodule.py)
+  USER_HANDLER_NAME     the entry function in it (handler)
+  ZIP_TARGET_PATH       a zip instead of the file
 
 Examples:
   REDIS_OUTPUT_KEY=result USER_MODULE_PATH=fn.py gaugefn run
   gaugefn run --config gaugefn.toml
-  GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__USE=host GAUGEFN__FUNCTIONS__DEFAULT__SINKS__STDOUT__USE=stdout \\
+  GAUGEFN__FUNCTIONS__DEFAULT__SOURCE__USE=host \\
+    GAUGEFN__FUNCTIONS__DEFAULT__SINKS__STDOUT__USE=stdout \\
     USER_MODULE_PATH=fn.py gaugefn run")]
     Run {
         #[command(flatten)]
@@ -60,8 +65,9 @@ Results go to standard output, one line of JSON each; everything else to standar
     },
     /// Call a function with events of a file, or with a built-in sample
     #[command(after_help = "\
-Each line of FILE is one event; each event gives one line of JSON on standard output, `null` where there is no
-result. If an event fails, the error is on standard error, the rest still runs, and the exit code is 1.
+Each line of FILE is one event; each event gives one line of JSON on standard output,
+`null` where there is no result. If an event fails, the error is on standard error,
+the rest still runs, and the exit code is 1.
   gaugefn invoke fn.py
   gaugefn invoke fn.py --event events.jsonl
   echo '{\"n_pids\": 3}' | gaugefn invoke fn.py --event -
@@ -82,7 +88,7 @@ result. If an event fails, the error is on standard error, the rest still runs, 
     /// Report all problems of the configuration at once
     #[command(after_help = "\
   gaugefn check --config gaugefn.toml
-  gaugefn check --config gaugefn.toml --connect     also opens every connection and loads every function")]
+  gaugefn check --config gaugefn.toml --connect")]
     Check {
         #[command(flatten)]
         config: ConfigArgs,

@@ -8,18 +8,14 @@ use runtime_core::contract::{Blame, Facts, Fault};
 use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::{Board, assemble};
 
-use super::{Context, refuse, refuse_all, say};
+use super::{Context, say};
 use crate::args::ConfigArgs;
-use crate::{configuration, log};
+use crate::log;
 
 pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -> u8 {
-    let layered = match configuration::layered(args, &*context.variables) {
-        Ok(layered) => layered,
-        Err(fault) => return refuse(&fault),
-    };
-    let settings = match layered.settings() {
-        Ok(settings) => settings,
-        Err(problems) => return refuse_all(&problems),
+    let (layered, settings) = match context.configured(args) {
+        Ok(configured) => configured,
+        Err(code) => return code,
     };
     for warning in &layered.warnings {
         say(&format!("warning: {warning}"));

@@ -6,21 +6,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Context, refuse, refuse_all, say};
+use super::{Context, say};
 use crate::args::ConfigArgs;
-use crate::configuration;
 
 /// An answer that takes longer is none; container runtimes wait 30 s by default.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn health(context: &Context, args: &ConfigArgs, ready: bool) -> u8 {
-    let layered = match configuration::layered(args, &*context.variables) {
-        Ok(layered) => layered,
-        Err(fault) => return refuse(&fault),
-    };
-    let settings = match layered.settings() {
-        Ok(settings) => settings,
-        Err(problems) => return refuse_all(&problems),
+    let (_, settings) = match context.configured(args) {
+        Ok(configured) => configured,
+        Err(code) => return code,
     };
     let Some(listen) = settings.admin.listen else {
         say("no admin endpoint is configured; set admin.listen, or GAUGEFN__ADMIN__LISTEN=127.0.0.1:9464");

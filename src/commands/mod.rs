@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use runtime_core::config::Problem;
 use runtime_core::config::layers::Variables;
+use runtime_core::config::{Problem, Settings};
 use runtime_core::contract::{Blame, Fault};
 use runtime_core::main_thread::MainThread;
 
-use crate::args::Command;
+use crate::args::{Command, ConfigArgs};
+use crate::configuration::{self, Layered};
 
 mod check;
 mod components;
@@ -82,6 +83,13 @@ fn say(text: &str) {
 }
 
 impl Context {
+    /// The configuration, checked. Where it is wrong, that was said, and the exit code is the error.
+    fn configured(&self, args: &ConfigArgs) -> Result<(Layered, Settings), u8> {
+        let layered = configuration::layered(args, &*self.variables).map_err(|fault| refuse(&fault))?;
+        let settings = layered.settings().map_err(|problems| refuse_all(&problems))?;
+        Ok((layered, settings))
+    }
+
     /// Text on the real standard output; the command's exit code. A reader who has gone has had enough.
     fn print(&self, text: &str) -> u8 {
         match (&*self.stdout).write_all(text.as_bytes()) {

@@ -10,9 +10,9 @@ use runtime_core::engine::board::BEAT;
 use runtime_core::engine::{Board, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
 use tokio::task::JoinSet;
 
-use super::{Context, refuse, refuse_all};
+use super::Context;
 use crate::args::ConfigArgs;
-use crate::{admin, configuration, log, signals};
+use crate::{admin, log, signals};
 
 /// Stopped before draining finished.
 const NOT_DRAINED: u8 = 75;
@@ -21,13 +21,9 @@ const NOT_DRAINED: u8 = 75;
 const POLICY: u8 = 76;
 
 pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: bool) -> u8 {
-    let layered = match configuration::layered(args, &*context.variables) {
-        Ok(layered) => layered,
-        Err(fault) => return refuse(&fault),
-    };
-    let settings = match layered.settings() {
-        Ok(settings) => settings,
-        Err(problems) => return refuse_all(&problems),
+    let (layered, settings) = match context.configured(args) {
+        Ok(configured) => configured,
+        Err(code) => return code,
     };
     log::start(&settings.log);
     for warning in &layered.warnings {

@@ -5,18 +5,13 @@ use runtime_core::config::section::Section;
 use runtime_core::config::{Settings, tree};
 use runtime_core::registry::{Role, Shared};
 
-use super::{Context, refuse, refuse_all, say};
+use super::{Context, say};
 use crate::args::ConfigArgs;
-use crate::configuration;
 
 pub(super) fn show(context: &Context, args: &ConfigArgs, explain: bool) -> u8 {
-    let layered = match configuration::layered(args, &*context.variables) {
-        Ok(layered) => layered,
-        Err(fault) => return refuse(&fault),
-    };
-    let settings = match layered.settings() {
-        Ok(settings) => settings,
-        Err(problems) => return refuse_all(&problems),
+    let (layered, settings) = match context.configured(args) {
+        Ok(configured) => configured,
+        Err(code) => return code,
     };
     for warning in &layered.warnings {
         say(&format!("warning: {warning}"));
