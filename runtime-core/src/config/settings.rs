@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::section::{Problem, Section, unknown_key};
-use super::{reserved, tree};
+use super::{reserved, suggest, tree};
 use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
 use crate::options::Span;
 use crate::registry::{Entry, Registry, Role, Shared};
@@ -432,7 +432,11 @@ impl Reader {
             (None, Some(name)) => name.to_owned(),
             (None, None) => {
                 let names: Vec<_> = registry.entries().iter().map(|entry| entry.name).collect();
-                let message = format!("missing; name the {}: available are {}", R::NAME, names.join(", "));
+                // the label of a sink may be meant as its component's name
+                let label = section.path().rsplit('.').next().unwrap_or_default();
+                let hint = suggest::nearest(label, &names).map(|near| format!("; did you mean the label '{near}'?"));
+                let hint = hint.unwrap_or_default();
+                let message = format!("missing; name the {}: available are {}{hint}", R::NAME, names.join(", "));
                 self.problems.push(section.problem("use", message));
                 return None;
             }

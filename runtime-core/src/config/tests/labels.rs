@@ -135,3 +135,11 @@ fn something_else_in_the_place_of_a_table_is_named_once() {
     assert_eq!(wrong(&format!("log = 'x'\n{VM}")), "log: invalid type: string \"x\", expected a table");
     assert_eq!(wrong(&format!("link = 'x'\n{VM}")), "link: invalid type: string \"x\", expected a table");
 }
+
+#[test]
+fn a_misspelt_component_as_a_label_is_recognised() {
+    assert_eq!(
+        problems(&format!("{VM}[functions.vm.sinks.papre]\n")),
+        ["functions.vm.sinks.papre.use: missing; name the sink: available are paper; did you mean the label 'paper'?"]
+    );
+}
