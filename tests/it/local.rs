@@ -411,6 +411,32 @@ fn dev_runs_on_after_a_call_that_raises() {
     assert_eq!(output.stderr.matches("ValueError: the second\n").count(), 1, "{output:?}");
 }
 
+/// A pool of `multiprocessing` ends its workers by SIGTERM, and hangs where they do not hear it.
+#[test]
+fn forked_children_take_signals_as_in_any_python() {
+    let function = r#"
+import os, signal, time
+
+def handler(input, context):
+    ends = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                time.sleep(20)
+                os._exit(7)
+            except KeyboardInterrupt:
+                os._exit(8)
+        time.sleep(0.05)
+        os.kill(pid, number)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return {"ends": ends}
+"#;
+    let output = dev(&Yard::with(function), &["--count", "1"]).output(PATIENCE);
+    assert_eq!(code(&output), Some(0), "{output:?}");
+    assert_eq!(results(&output), [json!({ "ends": [-15, 8] })]);
+}
+
 #[test]
 fn dev_ends_when_its_reader_goes() {
     let yard = Yard::with(CPUS);

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import sys
 import threading
 
@@ -117,9 +118,32 @@ def _stream_handler_emit(original):
     return emit
 
 
-def _after_fork():
+# What Python itself makes of a signal that nobody has asked for.
+_USUAL = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+# The mask of the thread that is forking.
+_mask = None
+
+
+def _before_fork():
+    """Keeps a signal to the child waiting until the child can make sense of it."""
+    global _mask
+    _mask = signal.pthread_sigmask(signal.SIG_BLOCK, _USUAL)
+
+
+def _after_fork_in_parent():
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
+
+
+def _after_fork_in_child():
+    """A pool ends its workers by SIGTERM; the runtime's handlers, which mean to drain, must not swallow it there."""
     global _forked
     _forked = True
+    for number, usual in _USUAL.items():
+        # None: a handler that is not Python's
+        if signal.getsignal(number) in (None, signal.SIG_DFL):
+            signal.signal(number, usual)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
 
 
 def _text(lines):
@@ -134,7 +158,9 @@ def install(function, send):
     logging.lastResort = LastResort(function)
     if _streams:
         return
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
     # the originals stay referenced: whoever holds one may go on writing to it
     install.originals = sys.stdin, sys.stdout, sys.stderr
     _streams.extend([Lines(1, "stdout", logging.INFO), Lines(2, "stderr", logging.WARNING)])
