@@ -5,8 +5,11 @@
 //! ```
 //!
 //! * `passthrough` - no code at all: the event is its own result
+//! * `native` - a function of a shared library (feature `native`)
 //! * `python` - a Python function in this process (feature `python`)
 
+#[cfg(feature = "native")]
+mod native;
 mod passthrough;
 #[cfg(feature = "python")]
 mod python;

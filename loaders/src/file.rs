@@ -123,14 +123,16 @@ impl Loader for SingleFile {
     }
 }
 
-fn hash_of(path: &Path, seen: &Remembered) -> Result<ContentHash, Refusal> {
+/// The content of the file.
+pub(crate) fn hash_of(path: &Path, seen: &Remembered) -> Result<ContentHash, Refusal> {
     seen.hash(&[path.to_path_buf()], || {
         let (mut file, _) = regular::open("module", path)?;
         ContentHash::of_reader(&mut file).map_err(|error| Refusal::unreadable("module", path, &error))
     })
 }
 
-fn in_place(path: &Path, seen: &Remembered) -> Result<Module, Refusal> {
+/// The file where it lies, alone.
+pub(crate) fn in_place(path: &Path, seen: &Remembered) -> Result<Module, Refusal> {
     let unreadable = |error| Refusal::unreadable("module", path, &error);
     let (_, meta) = regular::open("module", path)?;
     // the path as it was named: resolving links would show a ConfigMap's inner folders as `__file__`

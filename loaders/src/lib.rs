@@ -1,12 +1,13 @@
 //! Where a function's code comes from: a file, a folder, or a zip.
 //!
 //! ```text
-//!   file ──────────────────────────────┐
+//!   file, native ──────────────────────┐
 //!   dir  ────────────── entry ─────────┼──> Module { root, entry, revision }
 //!   zip  ── unpack ──── entry ─────────┘
 //! ```
 //!
 //! * [`file`](mod@file) - one source file, or the source text itself
+//! * [`native`] - one shared library
 //! * [`dir`] - a folder with several modules
 //! * [`zip`] - a zip, its base64 text, or a folder that holds exactly one
 //! * [`unpack`] - zips from strangers, into a private folder
@@ -19,6 +20,7 @@ pub mod dir;
 mod entry;
 pub mod file;
 mod hash;
+pub mod native;
 pub mod refusal;
 mod regular;
 pub mod unpack;
@@ -57,6 +59,7 @@ mod tests {
             [
                 "dir: functions.vm.loader.path: missing; it has no default",
                 "file: functions.vm.loader.path: missing; name the function's file, or give its text as source",
+                "native: functions.vm.loader.path: missing; it has no default",
                 "zip: functions.vm.loader.path: missing; name the zip, or give its text as base64",
             ]
         );

@@ -4,8 +4,6 @@
 /// Components of later versions, by role.
 const COMPONENTS: &[(&str, &[&str])] = &[
     ("source", &["redis_stream", "http", "cron", "nats"]),
-    ("loader", &["native"]),
-    ("executor", &["native"]),
     ("state", &["file", "redis"]),
     ("sink", &["redis_stream", "http", "nats", "prometheus"]),
 ];

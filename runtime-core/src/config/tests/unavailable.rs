@@ -11,7 +11,7 @@ const LATER: &str = "not available in this version";
 
 #[test]
 fn components_of_later_versions() {
-    for (role, name) in [("source", "nats"), ("loader", "native"), ("executor", "native"), ("state", "redis")] {
+    for (role, name) in [("source", "nats"), ("state", "redis")] {
         let text = format!("[functions.vm.{role}]\nuse = '{name}'\n");
         let found = problems(&text);
         let wanted = format!("functions.vm.{role}.use: {role} '{name}' is {LATER}");
