@@ -21,6 +21,7 @@ COPY executors/Cargo.toml executors/build.rs executors/
 COPY loaders/Cargo.toml loaders/
 COPY redis-link/Cargo.toml redis-link/
 COPY runtime-core/Cargo.toml runtime-core/
+COPY sdk/Cargo.toml sdk/
 COPY sinks/Cargo.toml sinks/
 COPY sources/Cargo.toml sources/
 COPY stores/Cargo.toml stores/

@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Every component of this version, in the order in which an event meets them.
 const EXPECTED: &[(&str, &[&str])] = &[
     ("source", &["file", "host", "redis_key"]),
-    ("loader", &["dir", "file", "zip"]),
-    ("executor", &["passthrough", "python"]),
+    ("loader", &["dir", "file", "native", "zip"]),
+    ("executor", &["native", "passthrough", "python"]),
     ("state", &["memory"]),
     ("sink", &["file", "redis_key", "stdout"]),
 ];

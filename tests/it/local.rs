@@ -358,8 +358,8 @@ fn what_cannot_be_invoked_says_why() {
         refused(&[command, "gone.py"], 66, "gone.py");
         refused(&[command, "gone.zip"], 66, "gone.zip");
         refused(&[command, "gone/gone"], 66, "gone/gone");
-        refused(&[command, "fn.so"], 78, "not available in this version");
-        refused(&[command, "gone.so"], 78, "not available in this version");
+        refused(&[command, "fn.so"], 65, "library ");
+        refused(&[command, "gone.so"], 66, "gone.so");
         refused(&[command, "fn.py", "--frobnicate"], 64, "unexpected argument '--frobnicate'");
         refused(&[command], 64, "<PATH>");
     }

@@ -10,6 +10,7 @@
 //! * `local` - `invoke` and `dev`, without Redis
 //! * `python_errors` - functions that cannot be loaded, or that fail
 //! * `hostile_zips` - zips from strangers
+//! * `native` - shared libraries: results, refusals, panics
 //! * `admin` - health, readiness, metrics
 //! * `components` - what is registered, also in a release build
 //! * `adding_a_source` - the walk-through of the docs, built
@@ -32,6 +33,7 @@ mod hostile_zips;
 mod house_rules;
 mod idioms;
 mod local;
+mod native;
 mod python_errors;
 mod stopping;
 mod watch;

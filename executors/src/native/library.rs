@@ -4,6 +4,7 @@
 //! a file that is overwritten in place does not pull the code from under a running function.
 #![allow(unsafe_code)]
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -73,8 +74,9 @@ fn open(path: &Path, bytes: &[u8]) -> Result<Library, Fault> {
     // SAFETY: this runs the library's constructors; whoever configures a native function trusts its code
     let library = unsafe { Library::open(Some(&opened), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|error| {
-        let text = error.to_string().replace(&format!("{opened}: "), "");
-        Fault::function(format!("library {} cannot be loaded: {text}; what it needs must be installed", path.display()))
+        let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        let cause = cause.replace(&format!("{opened}: "), "");
+        Fault::function(format!("library {}: cannot be loaded: {cause}; install what it needs", path.display()))
     })?;
     // open for good: the loader goes by names, and another copy must not get this one's
     let _ = copy.into_raw_fd();
@@ -124,10 +126,10 @@ fn functions(path: &Path, library: &Library, facet: &abi::Facet) -> Result<Vec<(
 
 fn absent(path: &Path, handler: &str, functions: &[(String, abi::Function)]) -> Fault {
     let names: Vec<&str> = functions.iter().map(|(name, _)| name.as_str()).collect();
-    let meant = suggest::nearest(handler, &names).map(|name| format!(", did you mean '{name}'?")).unwrap_or_default();
     let there = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    Fault::function(format!(
-        "library {}: no function '{handler}'{meant}; it exports {there}: set handler to one of them",
-        path.display()
-    ))
+    let remedy = match suggest::nearest(handler, &names) {
+        Some(name) => format!("did you mean '{name}'?"),
+        None => "set handler to one of them".to_owned(),
+    };
+    Fault::function(format!("library {}: no function '{handler}', it exports {there}; {remedy}", path.display()))
 }

@@ -216,7 +216,6 @@ pub(super) const DEFAULT_DEPLOYMENT: &[Case] = &[
     variables("a zip that is not named", "RUNTIME_SOURCE_TYPE=zip"),
     variables("a zip to download", "ZIP_URL=https://me:hunter2@example.org/function.zip?token=hunter2"),
     variables("a module without a function", "USER_HANDLER_NAME=main."),
-    variables("a library", "USER_MODULE_PATH=/opt/libvm.so"),
     variables("a placeholder without its end", "REDIS_OUTPUT_KEY=result:{/host"),
     variables(
         "all of them",
@@ -255,7 +254,7 @@ pub(super) const OVERRIDING: &[Case] = &[
 pub(super) const LATER: &[Case] = &[
     toml(
         "components",
-        "[functions.a.source]\nuse = 'redis_stream'\n[functions.a.loader]\nuse = 'native'\npath = 'x.so'\n[functions.a.executor]\nuse = 'native'\n[functions.a.state]\nuse = 'redis'\n[functions.a.sinks.redis_stream]\nstream = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.state]\nuse = 'file'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
+        "[functions.a.source]\nuse = 'redis_stream'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.a.state]\nuse = 'redis'\n[functions.a.sinks.redis_stream]\nstream = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.state]\nuse = 'file'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
     ),
     toml(
         "options of a function",
