@@ -291,6 +291,10 @@ fn the_handler_chooses_among_the_functions_of_a_library() {
     let threads = call("handler", "\"thread\"\n\"thread\"\n\"thread\"\n");
     assert!(lines(&threads).iter().all(|thread| *thread == lines(&threads)[0]), "{threads:?}");
 
+    let speaks = call("speaks", "1");
+    assert_eq!(speaks.stdout, "null\n", "what a library prints is no result");
+    assert!(speaks.stderr.contains("printed by a library\n") && speaks.stderr.contains("about 1"), "{}", speaks.stderr);
+
     let near = call("handlr", "1");
     assert_eq!(near.status.code(), Some(65));
     let wanted = "no function 'handlr', it exports handler, loud, facts, speaks; did you mean 'handler'?\n";

@@ -197,3 +197,59 @@ fn exports(header: &Header, endian: Endianness, bytes: &[u8]) -> object::Result<
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// An ELF file that is no library of functions: this test itself.
+    fn sample() -> Vec<u8> {
+        std::fs::read(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_program_has_no_note() {
+        let reason = examine(&sample()).unwrap_err();
+        assert!(reason.starts_with("has no gaugefn note"), "{reason}");
+    }
+
+    #[test]
+    fn whatever_is_cut_off_is_missed() {
+        let sample = sample();
+        let step = sample.len() / 300 + 1;
+        for length in (5..sample.len()).step_by(step).chain([sample.len() - 1]) {
+            let reason = examine(&sample[..length]).unwrap_err();
+            assert!(reason.starts_with("is truncated: "), "{length} bytes: {reason}");
+        }
+    }
+
+    #[test]
+    fn damage_is_an_answer_and_no_panic() {
+        let mut sample = sample();
+        // header and table of segments, where every number is believed first
+        for at in 4..800 {
+            let before = sample[at];
+            for value in [0, 1, 0x7f, 0xff] {
+                sample[at] = value;
+                let _ = examine(&sample).unwrap_err();
+            }
+            sample[at] = before;
+        }
+    }
+
+    #[test]
+    fn a_note_may_have_more_and_not_less() {
+        let words = |size: u32| [size, 1, 9, 1].map(u32::to_ne_bytes).concat();
+        let note = |size: u32, length: usize| {
+            let mut content = words(size);
+            content.resize(length, 0);
+            facet(&content)
+        };
+        assert_eq!(note(112, 112).unwrap().abi_minor, 9);
+        assert_eq!(note(200, 200).unwrap().size, 200);
+        for (size, length) in [(112, 111), (111, 112), (200, 112), (0, 112), (0, 0)] {
+            assert!(note(size, length).unwrap_err().contains("incomplete gaugefn note"), "{size} {length}");
+        }
+    }
+}
