@@ -248,6 +248,28 @@ fn manifests_name_only_what_a_crate_may_import() {
     hold("dependencies against the direction of the house", complaints);
 }
 
+/// Packages with lock files of their own are built without a network: what the workspace was built from is there.
+#[test]
+fn lock_files_beside_the_workspace_agree_with_its_own() {
+    let locked = |folder: &str| -> BTreeSet<(String, String)> {
+        let file: toml::Table = read_to_string(project(folder).join("Cargo.lock")).unwrap().parse().unwrap();
+        let packages = file["package"].as_array().unwrap().iter().filter(|package| package.get("source").is_some());
+        let text = |package: &toml::Value, key: &str| package[key].as_str().unwrap().to_owned();
+        packages.map(|package| (text(package, "name"), text(package, "version"))).collect()
+    };
+    let ours = locked(".");
+    let mut complaints = Vec::new();
+    for folder in ["examples/native-rust-typed", "examples/native-rust-raw", "tests/libraries"] {
+        for (name, version) in locked(folder).difference(&ours) {
+            complaints.push(format!(
+                "{folder}: {name} {version}; to mend it: cp Cargo.lock {folder}/ && cargo metadata --offline \
+                 --format-version 1 --manifest-path {folder}/Cargo.toml >/dev/null"
+            ));
+        }
+    }
+    hold("lock files that differ from Cargo.lock", complaints);
+}
+
 #[test]
 fn code_names_only_what_its_crate_may_import() {
     let mut complaints = Vec::new();
