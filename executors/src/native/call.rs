@@ -21,9 +21,12 @@ use super::library::Exported;
 const STACK: usize = 8 << 20;
 
 enum Job {
-    Invoke { events: Vec<Event>, deadline: Option<Instant>, reply: oneshot::Sender<Vec<Outcome>> },
+    Invoke { events: Vec<Event>, deadline: Option<Instant>, reply: oneshot::Sender<Answer> },
     Close { reply: oneshot::Sender<()> },
 }
+
+/// The outcomes, and the events on their way home: memory is freed where it was allocated, which is cheaper.
+type Answer = (Vec<Outcome>, Vec<Event>);
 
 /// A function whose calls may block, and may rely on being on one thread.
 pub(super) struct NativeFunction {
@@ -40,7 +43,7 @@ impl NativeFunction {
                 // who does not wait any more is ending
                 match job {
                     Job::Invoke { events, deadline, reply } => {
-                        let _ = reply.send(instance.call(&events, deadline));
+                        let _ = reply.send((instance.call(&events, deadline), events));
                     }
                     Job::Close { reply } => {
                         drop(instance);
@@ -73,7 +76,8 @@ impl Function for NativeFunction {
             return Err(Fault::config("durable state of a native function is not available in this version"));
         }
         let (events, deadline) = (events.to_vec(), call.deadline);
-        self.ask(|reply| Job::Invoke { events, deadline, reply }).await
+        let (outcomes, _events) = self.ask(|reply| Job::Invoke { events, deadline, reply }).await?;
+        Ok(outcomes)
     }
 
     async fn close(&mut self) -> Result<(), Fault> {
@@ -120,7 +124,7 @@ impl Instance {
         // SAFETY: everything in the batch lives until after `release`; this thread is the only one that calls
         unsafe { call(self.pointer, &raw const batch) };
         // SAFETY: what outcomes point to is the library's until `release`, and is copied before
-        let returned = outcomes.iter().map(|outcome| unsafe { read(outcome) }.into()).collect();
+        let returned = unsafe { read(&outcomes) };
         if let Some(release) = self.function.release {
             // SAFETY: as for `call`
             unsafe { release(self.pointer, &raw const batch) };
@@ -138,24 +142,92 @@ impl Drop for Instance {
     }
 }
 
+/// All results are copied into one buffer that they share.
+///
+/// # Safety
+/// The slices of the outcomes are valid.
+unsafe fn read(outcomes: &[abi::Outcome]) -> Vec<Outcome> {
+    let results = outcomes.iter().filter(|outcome| outcome.status == abi::OUTPUT);
+    let mut buffer = Vec::new();
+    // SAFETY: by the caller's promise
+    results.for_each(|outcome| buffer.extend_from_slice(unsafe { outcome.value.bytes() }));
+    let mut left = Bytes::from(buffer);
+    let returned = outcomes.iter().map(|outcome| {
+        if outcome.status == abi::OUTPUT {
+            // as many as were copied: null has none, whatever its length says
+            let length = if outcome.value.data.is_null() { 0 } else { outcome.value.len };
+            let result = left.split_to(length);
+            // what the handlers of the sdk do with `null` is right for the others too
+            return if result.trim_ascii() == b"null" { Returned::Empty } else { Returned::Output(result) };
+        }
+        // SAFETY: as above
+        unsafe { other(outcome) }
+    });
+    returned.map(Outcome::from).collect()
+}
+
 /// # Safety
 /// The slices of the outcome are valid.
-unsafe fn read(outcome: &abi::Outcome) -> Returned {
+unsafe fn other(outcome: &abi::Outcome) -> Returned {
     // SAFETY: by the caller's promise
-    let (value, report) = unsafe { (outcome.value.bytes(), outcome.report.text()) };
-    let line = || String::from_utf8_lossy(value).into_owned();
+    let (line, report) = unsafe { (outcome.value.text().unwrap_or_default(), outcome.report.text()) };
     let fault = match outcome.status {
         abi::EMPTY => return Returned::Empty,
-        // what the handlers of the sdk do with `null` is right for the others too
-        abi::OUTPUT if value.trim_ascii() == b"null" => return Returned::Empty,
-        abi::OUTPUT => return Returned::Output(Bytes::copy_from_slice(value)),
-        abi::FAILED => Fault::function(line()),
-        abi::UNUSABLE => Fault::event(line()),
+        abi::FAILED => Fault::function(line),
+        abi::UNUSABLE => Fault::event(line),
         abi::UNSET => Fault::function("the library gave this event no outcome: its call must fill in every one"),
-        other => Fault::function(format!("the library gave an outcome of the unknown status {other}")),
+        status => Fault::function(format!("the library gave an outcome of the unknown status {status}")),
     };
     Returned::Failed(match report {
         Some(report) => fault.with_report(report),
         None => fault,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(status: u32, value: &'static str) -> abi::Outcome {
+        abi::Outcome { status, value: Slice::of(value.as_bytes()), report: Slice::NONE }
+    }
+
+    #[test]
+    fn outcomes_keep_their_order_and_their_bytes() {
+        let outcomes = [
+            outcome(abi::OUTPUT, "{\"a\": 1}"),
+            outcome(abi::EMPTY, "not looked at"),
+            outcome(abi::OUTPUT, " null\n"),
+            abi::Outcome { status: abi::OUTPUT, value: Slice { data: std::ptr::null(), len: 7 }, report: Slice::NONE },
+            outcome(abi::UNUSABLE, "no object"),
+            abi::Outcome { report: Slice::of(b"line\nline"), ..outcome(abi::FAILED, "line") },
+            abi::Outcome::UNSET,
+            outcome(9, ""),
+            outcome(abi::OUTPUT, "[2]"),
+        ];
+        // SAFETY: they point to literals, or to nothing
+        let read = unsafe { read(&outcomes) };
+        let texts: Vec<_> = read
+            .iter()
+            .map(|outcome| match &outcome.returned {
+                Returned::Empty => "empty".to_owned(),
+                Returned::Output(text) => String::from_utf8_lossy(text).into_owned(),
+                Returned::Failed(fault) => {
+                    format!("{}: {fault}: {}", fault.blame().as_str(), fault.report().unwrap_or("no report"))
+                }
+            })
+            .collect();
+        let expected = [
+            "{\"a\": 1}",
+            "empty",
+            "empty",
+            "",
+            "event: no object: no report",
+            "function: line: line\nline",
+            "function: the library gave this event no outcome: its call must fill in every one: no report",
+            "function: the library gave an outcome of the unknown status 9: no report",
+            "[2]",
+        ];
+        assert_eq!(texts, expected);
+    }
 }
