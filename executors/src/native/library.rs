@@ -108,7 +108,8 @@ fn functions(path: &Path, library: &Library, facet: &abi::Facet) -> Result<Vec<(
         return Err(refuse(format!("its functions have {size} bytes, not {}: build it again", abi::FUNCTION_LEAST)));
     }
     let mut all = Vec::new();
-    for n in 0..library.function_count {
+    let count = library.function_count;
+    for n in 0..count {
         // an older library has fewer fields: `close` is then absent
         let mut function = abi::Function { name: abi::Slice::NONE, open: None, call: None, release: None, close: None };
         let known = library.function_size.min(size_of::<abi::Function>());
