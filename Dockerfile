@@ -25,8 +25,9 @@ COPY sdk/Cargo.toml sdk/
 COPY sinks/Cargo.toml sinks/
 COPY sources/Cargo.toml sources/
 COPY stores/Cargo.toml stores/
+COPY stores/codec/Cargo.toml stores/codec/
 RUN --mount=type=secret,id=cargo,target=/usr/local/cargo/config.toml \
-    for member in */; do mkdir -p "$member/src" && touch "$member/src/lib.rs"; done \
+    for member in */ stores/codec/; do mkdir -p "$member/src" && touch "$member/src/lib.rs"; done \
     && mkdir -p src tests/it && echo 'fn main() {}' | tee src/main.rs >tests/it/main.rs \
     && cargo build --release --locked --bin gaugefn
 

@@ -130,18 +130,30 @@ It asks the admin endpoint that the configuration names, as the image's HEALTHCH
         #[arg(long)]
         ready: bool,
     },
-    /// Run two versions of a function over the same events (not available in this version)
-    #[command(hide = true)]
-    Replay(LaterArgs),
-    /// Make a new function (not available in this version)
-    #[command(hide = true)]
-    Init(LaterArgs),
+    /// Run two versions of a function over the same events and print where their results differ
+    #[command(override_usage = "gaugefn replay [OPTIONS] --against <OTHER> --event <FILE> <PATH>")]
+    #[command(after_help = "\
+Each event whose results differ is named by its line in FILE, with every place that differs:
+the value of PATH, then that of OTHER. Numbers are compared by value and objects without
+regard to order; an event that fails in one version only differs, too. The last line on
+standard error counts. The exit code is 0 without differences and 1 with any.
+  gaugefn replay old.py --against new.py --event events.jsonl
+  gaugefn replay fn.py --against target/release/libfn.so --event events.jsonl
+  tail -n 100 events.jsonl | gaugefn replay old.zip --against new/ --event - --format json")]
+    Replay(ReplayArgs),
+    /// Make a new function, with tests, that works at once with `invoke` and `dev`
+    #[command(after_help = "\
+A function in Rust depends on the crate gaugefn-sdk by version, or by --sdk on a checkout of it.
+  gaugefn init vm --lang python
+  gaugefn init vm --lang rust
+  gaugefn init vm --lang rust --sdk ../gaugefn/sdk")]
+    Init(InitArgs),
     /// The failed events of a function (not available in this version)
     #[command(hide = true)]
     Dlq(LaterArgs),
-    /// A worker process (not available in this version)
+    /// One function in a process of its own, as `run` starts it
     #[command(hide = true)]
-    Worker(LaterArgs),
+    Worker,
 }
 
 /// Where the configuration is.
@@ -155,7 +167,7 @@ pub(crate) struct ConfigArgs {
 /// Which function.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct FunctionArgs {
-    /// A .py file, a folder, or a .zip
+    /// A .py file, a folder, a .zip or a .so
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// The entry function; also USER_HANDLER_NAME
@@ -164,6 +176,60 @@ pub(crate) struct FunctionArgs {
     /// The file with the entry function, in a folder or zip; also ZIP_ENTRY_RELATIVE_FILE_PATH
     #[arg(long, value_name = "FILE")]
     pub(crate) entry: Option<String>,
+}
+
+/// Which two versions over which events.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) function: FunctionArgs,
+    /// The other version: a .py file, a folder, a .zip or a .so, whatever PATH is
+    #[arg(long, value_name = "OTHER", required_unless_present = "answer")]
+    pub(crate) against: Option<PathBuf>,
+    /// JSON lines, `-` for standard input
+    #[arg(long, value_name = "FILE", required_unless_present = "answer")]
+    pub(crate) event: Option<PathBuf>,
+    /// Facts for the function's context: host, port, input_key, output_key
+    #[arg(long, value_name = "K=V")]
+    pub(crate) context: Vec<String>,
+    /// How to print a difference
+    #[arg(long, value_enum, default_value_t = ReplayFormat::Text)]
+    pub(crate) format: ReplayFormat,
+    /// Be one of the two versions: events from standard input, answers to standard output
+    #[arg(long, hide = true)]
+    pub(crate) answer: bool,
+}
+
+/// How a difference is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReplayFormat {
+    /// A line for the event and one for each place.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
+
+/// What to make, and where.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InitArgs {
+    /// The function's folder: absent or empty
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The language to write it in
+    #[arg(long, value_enum, value_name = "LANGUAGE")]
+    pub(crate) lang: Language,
+    /// Rust: depend on the crate gaugefn-sdk in this folder instead of on its published version
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sdk: Option<PathBuf>,
+}
+
+/// A language for functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// One file, no package needed.
+    Python,
+    /// A crate that becomes a shared library.
+    Rust,
 }
 
 /// Whatever follows a command of a later version.

@@ -2,12 +2,31 @@
 
 use {executors as _, loaders as _, sinks as _, sources as _, stores as _};
 
+use std::sync::Arc;
+
 use redis_link::Settings;
 use runtime_core::Shared;
 use runtime_core::config::{Problem, Section};
+use runtime_core::isolation::Isolate;
 
 // redis-link knows nothing of the registry, so its table is registered here
 inventory::submit!(Shared { check: redis, ..Shared::of::<Settings>("redis") });
+
+/// What makes worker processes, where this build can.
+pub(crate) fn isolate() -> Option<Arc<dyn Isolate>> {
+    #[cfg(feature = "worker")]
+    return Some(Arc::new(executors::worker::host::Processes::new()));
+    #[cfg(not(feature = "worker"))]
+    None
+}
+
+/// The command `worker`, to its exit code.
+pub(crate) fn worker() -> u8 {
+    #[cfg(feature = "worker")]
+    return executors::worker::guest::run();
+    #[cfg(not(feature = "worker"))]
+    crate::USAGE
+}
 
 fn redis(section: &Section) -> Vec<Problem> {
     let (settings, mut problems) = section.read::<Settings>(&[]);

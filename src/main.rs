@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { USAGE } else { 0 });
         }
     };
+    // before any thread: user code has the first one, and what it was given are descriptors with fixed numbers
+    if let args::Command::Worker = args.command {
+        return ExitCode::from(components::worker());
+    }
     let stdout = match stdio::claim_stdout() {
         Ok(stdout) => stdout,
         Err(error) => return fail(&format!("no standard output: {error}")),

@@ -204,7 +204,90 @@ static void release(void *instance, const gaugefn_call *call) {
         free((void *)gaugefn_outcome_at(call, n)->value.data);
 }
 
+/* One entry for each processor: "cpu0": [10.0, 20.0]. */
+static void save(void *instance, const gaugefn_save *save) {
+    const state *own = instance;
+    for (size_t cpu = 0; own && cpu < CPUS; cpu++) {
+        const window *samples = &own->windows[cpu];
+        if (!samples->count)
+            continue;
+        char name[16];
+        int length = snprintf(name, sizeof name, "cpu%zu", cpu);
+        gaugefn_slice key = { (const uint8_t *)name, (size_t)length };
+        buffer text = { 0 };
+        for (size_t n = 0; n < samples->count; n++) {
+            append(&text, n ? ", " : "[");
+            append_number(&text, samples->samples[n]);
+        }
+        append(&text, "]");
+        if (text.failed) {
+            gaugefn_slice reason = GAUGEFN_TEXT("out of memory");
+            save->lose(save->handle, key, reason);
+        } else {
+            gaugefn_slice value = { (const uint8_t *)text.text, text.len };
+            save->put(save->handle, key, value);
+        }
+        free(text.text);
+    }
+}
+
+/* Reads what `save` wrote, or what a version with a longer window did; 0 if it is something else. */
+static int read_window(window *samples, const char *at) {
+    if (*(at = skip(at)) != '[')
+        return 0;
+    do {
+        char *behind;
+        double sample = strtod(++at, &behind);
+        if (behind == at)
+            return 0;
+        if (samples->count == WINDOW)
+            memmove(samples->samples, samples->samples + 1, --samples->count * sizeof(double));
+        samples->samples[samples->count++] = sample;
+        at = skip(behind);
+    } while (*at == ',');
+    return *at == ']';
+}
+
+static void load(void *instance, const gaugefn_load *load) {
+    static const gaugefn_slice memory = GAUGEFN_TEXT("out of memory"), other = GAUGEFN_TEXT("not of this function");
+    state *own = instance;
+    /* apart, so that the state stays as it is where something does not fit */
+    window *windows = calloc(CPUS, sizeof *windows);
+    const gaugefn_slice *reason = own && windows ? NULL : &memory;
+    for (size_t n = 0; !reason && n < load->count; n++) {
+        const gaugefn_entry *entry = gaugefn_entry_at(load, n);
+        char *copy = malloc(entry->key.len + entry->value.len + 2);
+        if (!copy) {
+            reason = &memory;
+            break;
+        }
+        /* strtol and strtod want final zero bytes */
+        char *value = copy + entry->key.len + 1;
+        memcpy(copy, entry->key.data, entry->key.len);
+        memcpy(value, entry->value.data, entry->value.len);
+        copy[entry->key.len] = value[entry->value.len] = 0;
+        char *behind = copy;
+        long cpu = strncmp(copy, "cpu", 3) ? -1 : strtol(copy + 3, &behind, 10);
+        if (cpu < 0 || cpu >= CPUS || *behind || !read_window(&windows[cpu], value))
+            reason = &other;
+        free(copy);
+    }
+    if (reason)
+        load->refuse(load->handle, *reason);
+    else
+        memcpy(own->windows, windows, sizeof own->windows);
+    free(windows);
+}
+
 static const gaugefn_function functions[] = {
-    { GAUGEFN_TEXT("handler"), open_state, call, release, close_state },
+    {
+        .name = GAUGEFN_TEXT("handler"),
+        .open = open_state,
+        .call = call,
+        .release = release,
+        .close = close_state,
+        .save = save,
+        .load = load,
+    },
 };
 GAUGEFN_EXPORT(functions);

@@ -7,9 +7,13 @@
 //! * `passthrough` - no code at all: the event is its own result
 //! * `native` - a function of a shared library (feature `native`)
 //! * `python` - a Python function in this process (feature `python`)
+//!
+//! [`worker`] puts any of them into a process of its own (feature `worker`).
 
 #[cfg(feature = "native")]
 mod native;
 mod passthrough;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(all(feature = "worker", target_os = "linux"))]
+pub mod worker;

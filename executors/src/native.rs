@@ -3,7 +3,8 @@
 //! The library is judged before any of its code runs: its ELF file is whole, for this machine, and has the note and
 //! the symbol of `gaugefn-sdk`. It is then loaded from a private copy in memory, so that the file may be replaced at
 //! any time, and never unloaded. `handler` chooses among the functions that it exports. A batch crosses the border
-//! once; a panic is an outcome of its event. A crash (a signal, `abort`) ends the process. Nothing remote is involved.
+//! once; a panic is an outcome of its event. A crash (a signal, `abort`) ends the process. Its state goes on in a newer
+//! version where the library has `save` and `load`, as those of `gaugefn-sdk` have. Nothing remote is involved.
 //!
 //! ```toml
 //! [functions.vm.executor]
@@ -12,8 +13,10 @@
 
 mod call;
 mod host;
+mod instance;
 mod library;
 mod note;
+mod state;
 
 use async_trait::async_trait;
 use runtime_core::contract::{Brief, Executor, Function, Module};

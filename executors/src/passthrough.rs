@@ -55,7 +55,8 @@ mod tests {
 
     #[tokio::test]
     async fn every_event_passes_unchanged() {
-        let brief = Brief { function: "f".into(), handler: "handler".into(), facts: Default::default() };
+        let brief =
+            Brief { function: "f".into(), handler: "handler".into(), facts: Default::default(), ..Brief::default() };
         let mut function = Passthrough.prepare(None, brief).await.unwrap();
         let texts = ["{\"a\": 1.0}", "{}", "null", "not json", ""];
         let events: Vec<_> = texts.iter().map(|text| Event::new("e", text.as_bytes().to_vec())).collect();

@@ -20,6 +20,7 @@ mod measure;
 mod module;
 mod records;
 mod requirements;
+mod state;
 mod venv;
 
 use std::path::PathBuf;
@@ -82,8 +83,40 @@ impl Kind for Python {
 
 inventory::submit!(Entry::of::<Python>());
 
+/// Lets `faulthandler` write stacks to this descriptor: of every thread when the signal comes, and at a crash. `code`
+/// is a module with `arm(descriptor, signal)`.
+#[cfg(feature = "worker")]
+pub(crate) async fn arm(
+    main_thread: &MainThread,
+    descriptor: std::os::fd::OwnedFd,
+    code: &str,
+    signal: i32,
+) -> Result<(), Fault> {
+    use pyo3::types::PyAnyMethods;
+    use std::os::fd::IntoRawFd;
+
+    let failed =
+        |error: &dyn std::fmt::Display| Fault::internal(format!("python's faulthandler does not start: {error}"));
+    let code = std::ffi::CString::new(code).map_err(|error| failed(&error))?;
+    // it belongs to faulthandler from now on, as long as the process lives
+    let descriptor = descriptor.into_raw_fd();
+    let armed = call::guarded(main_thread, move || {
+        pyo3::Python::attach(|py| {
+            pyo3::types::PyModule::from_code(py, &code, c"<gaugefn>/dump.py", c"_gaugefn_dump")?
+                .call_method1("arm", (descriptor, signal))
+                .map(drop)
+        })
+    });
+    armed.await?.map_err(|error| failed(&error))
+}
+
 #[async_trait]
 impl Executor for Python {
+    async fn warm(&self) -> Result<(), Fault> {
+        let executable = venv::executable(self.config.venv.as_deref())?;
+        call::guarded(&self.main_thread, move || interpreter::start(&executable)).await?
+    }
+
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
         let module = module.ok_or_else(|| Fault::internal("executor 'python' was given no module"))?;
         let seat = Seat::take(&brief.function)?;
@@ -92,7 +125,7 @@ impl Executor for Python {
             Some(file) => Some(requirements::install(file, &executable, &brief.function).await?),
             None => None,
         };
-        let keep = module.keep.clone();
+        let (keep, apart) = (module.keep.clone(), brief.apart);
         let paths = self.folders(&brief.function)?;
         let parts = call::guarded(&self.main_thread, move || {
             interpreter::start(&executable)?;
@@ -100,7 +133,7 @@ impl Executor for Python {
         })
         .await??;
         seat.keep();
-        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep)))
+        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep, apart)))
     }
 }
 
@@ -121,7 +154,7 @@ impl Python {
     }
 }
 
-/// The right to be the Python function of this process; given back unless the function came to be.
+/// The right to be the Python function of this process; given back unless a version of the function came to be.
 struct Seat {
     kept: bool,
 }
@@ -131,15 +164,15 @@ static SEATED: Mutex<Option<Arc<str>>> = Mutex::new(None);
 impl Seat {
     fn take(function: &Arc<str>) -> Result<Self, Fault> {
         let mut seated = SEATED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = &*seated {
+        // a newer version of the same function is loaded beside it
+        if let Some(other) = seated.as_ref().filter(|other| *other != function) {
             return Err(Fault::config(format!(
                 "function '{function}': only one Python function runs inside one process, and '{other}' is there \
-                 already; several would need isolation = \"process\", which is not available in this version: \
-                 run one gaugefn for each"
+                 already; use isolation = \"process\" for one of them"
             )));
         }
-        *seated = Some(function.clone());
-        Ok(Self { kept: false })
+        let kept = seated.replace(function.clone()).is_some();
+        Ok(Self { kept })
     }
 
     fn keep(mut self) {
@@ -174,7 +207,7 @@ mod tests {
         Seat::take(&"b".into()).unwrap().keep();
         let Err(fault) = Seat::take(&"c".into()) else { panic!("taken twice") };
         assert!(fault.to_string().starts_with("function 'c': only one Python function runs"), "{fault}");
-        assert!(fault.to_string().contains("not available in this version"), "{fault}");
+        assert!(fault.to_string().ends_with("use isolation = \"process\" for one of them"), "{fault}");
         assert_eq!(fault.blame().exit_code(), 78);
     }
 }

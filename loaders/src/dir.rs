@@ -13,10 +13,10 @@
 
 use crate::hash::{ContentHash, Remembered, files_below};
 use crate::refusal::Refusal;
-use crate::{entry, off_thread};
+use crate::{entry, off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::{Concern, reserved};
-use runtime_core::contract::{Loader, Module, Revision};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -59,7 +59,6 @@ impl Kind for Folder {
     type Config = Config;
     const NAME: &'static str = "dir";
     const SUMMARY: &'static str = "a folder with several modules";
-    const RESERVED: &'static [&'static str] = reserved::LOADER;
 
     fn review(config: &Config) -> Vec<Concern> {
         let empty = config.path.as_os_str().is_empty();
@@ -87,6 +86,10 @@ impl Loader for Folder {
 
     fn describe(&self) -> String {
         self.inner.config.path.display().to_string()
+    }
+
+    fn places(&self) -> Places {
+        places::of_folder(&self.inner.config.path)
     }
 }
 

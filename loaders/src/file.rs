@@ -13,10 +13,10 @@
 use crate::hash::{ContentHash, Remembered};
 use crate::refusal::Refusal;
 use crate::unpack::private_folder;
-use crate::{off_thread, regular};
+use crate::{off_thread, places, regular};
 use async_trait::async_trait;
-use runtime_core::config::{Concern, reserved};
-use runtime_core::contract::{Loader, Module, Revision};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -74,7 +74,6 @@ impl Kind for SingleFile {
     type Config = Config;
     const NAME: &'static str = "file";
     const SUMMARY: &'static str = "one file: a Python module or a native library";
-    const RESERVED: &'static [&'static str] = reserved::LOADER;
 
     fn review(config: &Config) -> Vec<Concern> {
         let concern = match (&config.path, &config.source) {
@@ -119,6 +118,20 @@ impl Loader for SingleFile {
         match &*self.origin {
             Origin::Path { path, .. } => path.display().to_string(),
             Origin::Text(_) => "source text".to_owned(),
+        }
+    }
+
+    fn places(&self) -> Places {
+        match &*self.origin {
+            Origin::Path { path, .. } => places::of_file(path),
+            Origin::Text(_) => Places::default(),
+        }
+    }
+
+    fn fixed(&self) -> Option<String> {
+        match &*self.origin {
+            Origin::Path { path, .. } => places::mounted_alone(path),
+            Origin::Text(_) => None,
         }
     }
 }

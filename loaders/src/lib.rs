@@ -13,6 +13,7 @@
 //! * [`unpack`] - zips from strangers, into a private folder
 //! * `entry` - which file has the entry function
 //! * `hash` - what a module is made of, as one number
+//! * `places` - where a change would show
 //! * `regular` - opening what must be an ordinary file
 //! * [`refusal`] - why something was not loaded
 
@@ -21,6 +22,7 @@ mod entry;
 pub mod file;
 mod hash;
 pub mod native;
+mod places;
 pub mod refusal;
 mod regular;
 pub mod unpack;

@@ -11,10 +11,10 @@
 
 use crate::file::{hash_of, in_place};
 use crate::hash::Remembered;
-use crate::off_thread;
+use crate::{off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::{Concern, reserved};
-use runtime_core::contract::{Loader, Module, Revision};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,7 +53,6 @@ impl Kind for Library {
     type Config = Config;
     const NAME: &'static str = "native";
     const SUMMARY: &'static str = "one shared library with native functions";
-    const RESERVED: &'static [&'static str] = reserved::LOADER;
 
     fn review(config: &Config) -> Vec<Concern> {
         let empty = config.path.as_os_str().is_empty();
@@ -81,6 +80,14 @@ impl Loader for Library {
 
     fn describe(&self) -> String {
         self.inner.path.display().to_string()
+    }
+
+    fn places(&self) -> Places {
+        places::of_file(&self.inner.path)
+    }
+
+    fn fixed(&self) -> Option<String> {
+        places::mounted_alone(&self.inner.path)
     }
 }
 

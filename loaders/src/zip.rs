@@ -16,10 +16,10 @@
 use crate::hash::Remembered;
 use crate::refusal::Refusal;
 use crate::unpack::{self, Archive, Limits};
-use crate::{entry, off_thread};
+use crate::{entry, off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::{Concern, reserved};
-use runtime_core::contract::{Loader, Module, Revision};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::options::Size;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -87,7 +87,6 @@ impl Kind for ZipFile {
     type Config = Config;
     const NAME: &'static str = "zip";
     const SUMMARY: &'static str = "a zip with several modules, unpacked into a private folder";
-    const RESERVED: &'static [&'static str] = reserved::LOADER;
 
     fn review(config: &Config) -> Vec<Concern> {
         let mut concerns = Vec::new();
@@ -135,6 +134,14 @@ impl Loader for ZipFile {
             Some(path) => path.display().to_string(),
             None => "base64 text of a zip".to_owned(),
         }
+    }
+
+    fn places(&self) -> Places {
+        self.inner.config.path.as_deref().map(places::of_either).unwrap_or_default()
+    }
+
+    fn fixed(&self) -> Option<String> {
+        self.inner.config.path.as_deref().and_then(places::mounted_alone)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod change;
 pub mod config;
 pub mod contract;
 pub mod engine;
+pub mod isolation;
 pub mod main_thread;
 pub mod options;
 pub mod records;

@@ -65,6 +65,12 @@ impl MainThread {
         wait.await.map_err(|_| gone())
     }
 
+    /// Sends a job there and does not wait for it.
+    pub fn post(&self, job: impl FnOnce() + Send + 'static) {
+        // a thread that has ended has no use for it
+        let _ = self.jobs.send(Some(Box::new(job)));
+    }
+
     /// Runs a task there. It and its connections stand still while a job runs, so this is for what waits for its jobs
     /// anyway. Before the first thread serves, the task goes to the caller's runtime.
     pub fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {

@@ -13,17 +13,19 @@ pub struct Record<'a> {
     pub event: &'a str,
     /// `stdout`, `stderr`, or the logger's name.
     pub stream: &'a str,
+    /// The worker process that it came from; none for the runtime's own process.
+    pub worker: Option<u32>,
     /// The text, without its final line break; may have several lines.
     pub text: &'a str,
 }
 
 /// Writes a record at this level.
 pub fn write(level: Level, record: Record<'_>) {
-    let Record { function, event, stream, text } = record;
+    let Record { function, event, stream, worker, text } = record;
     // tracing fixes the level of a call site at compile time
     macro_rules! at {
         ($level:ident) => {
-            tracing::event!(target: "function", Level::$level, function, event, stream, "{text}")
+            tracing::event!(target: "function", Level::$level, function, event, stream, worker, "{text}")
         };
     }
     match level {

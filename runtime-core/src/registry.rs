@@ -15,10 +15,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::reserved;
 use crate::config::section::{self, Concern, Problem, Section};
+use crate::config::settings::{ReloadOptions, StateOptions};
 use crate::config::suggest;
 use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
 use crate::main_thread::MainThread;
@@ -30,22 +32,33 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Role: 'static {
     /// The word for it in messages and in the configuration: `source`.
     const NAME: &'static str;
+    /// Options that every component of this role has, in the same table as its own; the engine acts on them.
+    type Common: DeserializeOwned + JsonSchema + Default + Send + 'static;
 }
+
+/// For roles whose components have nothing in common.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub struct Nothing {}
 
 impl Role for dyn Source {
     const NAME: &'static str = "source";
+    type Common = Nothing;
 }
 impl Role for dyn Loader {
     const NAME: &'static str = "loader";
+    type Common = ReloadOptions;
 }
 impl Role for dyn Executor {
     const NAME: &'static str = "executor";
+    type Common = Nothing;
 }
 impl Role for dyn StateStore {
     const NAME: &'static str = "state";
+    type Common = StateOptions;
 }
 impl Role for dyn Sink {
     const NAME: &'static str = "sink";
+    type Common = Nothing;
 }
 
 /// One kind of component: its name, its options and how it is built.
@@ -65,6 +78,8 @@ pub trait Kind: 'static {
     const NEEDS_MODULE: bool = true;
     /// Whether only one function of this kind can run inside a process.
     const ONE_PER_PROCESS: bool = false;
+    /// Whether a source of this kind gives the newest value only, one at a time.
+    const LATEST_VALUE: bool = false;
 
     /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.
     fn review(_config: &Self::Config) -> Vec<Concern> {
@@ -119,6 +134,8 @@ pub struct Entry<R: ?Sized + 'static> {
     pub needs_module: bool,
     /// Whether only one function of this kind can run inside a process.
     pub one_per_process: bool,
+    /// Whether a source gives the newest value only.
+    pub latest_value: bool,
     /// JSON Schema of its options.
     pub schema: fn() -> schemars::Schema,
     /// All problems of its table, without building anything.
@@ -137,6 +154,7 @@ impl<R: Role + ?Sized> Entry<R> {
             reserved: K::RESERVED,
             needs_module: K::NEEDS_MODULE,
             one_per_process: K::ONE_PER_PROCESS,
+            latest_value: K::LATEST_VALUE,
             schema: schema::<K>,
             check: check::<K>,
             build: build::<K>,
@@ -149,7 +167,7 @@ fn schema<K: Kind>() -> schemars::Schema {
 }
 
 fn check<K: Kind>(section: &Section) -> Vec<Problem> {
-    let (config, mut problems) = section.read::<K::Config>(K::RESERVED);
+    let (config, mut problems) = own::<K>(section);
     if let Some(config) = config {
         let further = section.further(K::review(&config), &problems);
         problems.extend(further);
@@ -158,7 +176,19 @@ fn check<K: Kind>(section: &Section) -> Vec<Problem> {
 }
 
 fn build<'a, K: Kind>(section: &'a Section, site: &'a Site<'a>) -> BoxFuture<'a, Result<Box<K::Role>, Fault>> {
-    Box::pin(async move { K::build(section.parse(K::RESERVED).map_err(first)?, site).await })
+    Box::pin(async move {
+        match own::<K>(section) {
+            (Some(config), problems) if problems.is_empty() => K::build(config, site).await,
+            (_, problems) => Err(first(problems)),
+        }
+    })
+}
+
+/// The component's own options, beside those that it shares with all of its role.
+fn own<K: Kind>(section: &Section) -> (Option<K::Config>, Vec<Problem>) {
+    type Common<K> = <<K as Kind>::Role as Role>::Common;
+    let common = section::property_names(&section::schema_of::<Common<K>>());
+    section.split::<Common<K>>().1.read_beside(K::RESERVED, &common)
 }
 
 inventory::collect!(Entry<dyn Source>);

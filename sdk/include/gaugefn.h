@@ -6,7 +6,7 @@
  *
  *     static void call(void *instance, const gaugefn_call *call) { ... }
  *     static const gaugefn_function functions[] = {
- *         { GAUGEFN_TEXT("handler"), open, call, release, close },
+ *         { .name = GAUGEFN_TEXT("handler"), .open = open, .call = call, .release = release, .close = close },
  *     };
  *     GAUGEFN_EXPORT(functions);
  *
@@ -17,6 +17,9 @@
  *
  * Memory: each side frees its own. What a call is given belongs to the runtime and lasts as long as the call. What
  * outcomes point to belongs to the library and lasts until `release`, which comes right after the call.
+ *
+ * State: what an instance keeps between calls ends with it, unless the function can `save` and `load` it. Then it is
+ * carried to a newer version of the library, by entries that have a name and a JSON text each.
  *
  * Threads: one instance is never called twice at the same time, and always from the same thread. The runtime's `log`
  * and `measure` may be called from any thread, at any time after `open`. A library is never unloaded.
@@ -35,8 +38,8 @@ extern "C" {
 
 /* Differs where library and runtime cannot work together. */
 #define GAUGEFN_ABI_MAJOR 1u
-/* Grows with each field that is added. 1 added `close` of gaugefn_function. */
-#define GAUGEFN_ABI_MINOR 1u
+/* Grows with each field that is added. 1 added `close` of gaugefn_function, 2 its `save` and `load`. */
+#define GAUGEFN_ABI_MINOR 2u
 /* The version of the header, for messages. */
 #define GAUGEFN_SDK_VERSION "0.1.0"
 
@@ -162,6 +165,38 @@ static inline gaugefn_outcome *gaugefn_outcome_at(const gaugefn_call *call, size
     return (gaugefn_outcome *)(void *)(call->outcomes + n * call->outcome_size);
 }
 
+/* An entry of a state. */
+typedef struct gaugefn_entry {
+    gaugefn_slice key;         /* its name; comes once */
+    gaugefn_slice value;       /* JSON text */
+} gaugefn_entry;
+
+/* Takes an instance's state, entry by entry; valid during `save`. Texts are copied before its functions return. */
+typedef struct gaugefn_save {
+    size_t size;               /* of this structure */
+    void *handle;              /* for the functions below */
+    /* an entry */
+    void (*put)(void *handle, gaugefn_slice key, gaugefn_slice value);
+    /* the name of something that cannot be saved, and why */
+    void (*lose)(void *handle, gaugefn_slice name, gaugefn_slice reason);
+} gaugefn_save;
+
+/* A state to go on with; the runtime's, valid during `load`. */
+typedef struct gaugefn_load {
+    size_t size;               /* of this structure */
+    size_t count;              /* how many entries */
+    const uint8_t *entries;    /* see gaugefn_entry_at */
+    size_t entry_size;
+    void *handle;              /* for the function below */
+    /* the state is not taken, and why; the text is copied before this returns */
+    void (*refuse)(void *handle, gaugefn_slice reason);
+} gaugefn_load;
+
+/* The entry of this number. */
+static inline const gaugefn_entry *gaugefn_entry_at(const gaugefn_load *load, size_t n) {
+    return (const gaugefn_entry *)(const void *)(load->entries + n * load->entry_size);
+}
+
 /* An exported function. All but `name` and `call` may be null. */
 typedef struct gaugefn_function {
     gaugefn_slice name;        /* what a configuration calls it: handler = "..." */
@@ -173,6 +208,11 @@ typedef struct gaugefn_function {
     void (*release)(void *instance, const gaugefn_call *call);
     /* Ends an instance. Once, while draining. */
     void (*close)(void *instance);
+    /* Tells the state of an instance, which goes on afterwards. Between two calls. Since minor 2. */
+    void (*save)(void *instance, const gaugefn_save *save);
+    /* Replaces the state of an instance, but for what `save` could not tell; one that refuses keeps what it has.
+     * Between two calls. Since minor 2. */
+    void (*load)(void *instance, const gaugefn_load *load);
 } gaugefn_function;
 
 /* The table of a library, exported as `gaugefn_library`. */

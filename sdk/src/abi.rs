@@ -10,17 +10,15 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::ptr::{null, null_mut};
-use std::time::{Duration, SystemTime};
+use std::ptr::null;
 
-use crate::context::{Context, Facts, Level, Listener, Measure};
-use crate::export::{Handled, Handler};
-use crate::panics;
+use crate::export::Handler;
+use crate::shim;
 
 /// Differs where library and runtime cannot work together.
 pub const MAJOR: u32 = 1;
-/// Grows with each field that is added. 1 added `close`.
-pub const MINOR: u32 = 1;
+/// Grows with each field that is added. 1 added `close`, 2 `save` and `load`.
+pub const MINOR: u32 = 2;
 /// The version of this crate.
 pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What a library is built for: architecture, system, and the C library where there are several.
@@ -286,6 +284,48 @@ pub struct Call {
     pub remaining: i64,
 }
 
+/// An entry of a state. Entries stand `entry_size` of the [`Load`] apart.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Entry {
+    /// Its name, a text.
+    pub key: Slice,
+    /// Its value, as JSON text.
+    pub value: Slice,
+}
+
+/// Takes an instance's state, entry by entry; valid during `save`. Since minor 2.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Save {
+    /// Of this structure, in bytes.
+    pub size: usize,
+    /// To be handed to the functions below.
+    pub handle: *mut c_void,
+    /// Takes an entry: a name that comes once, and JSON text. Both are copied before it returns.
+    pub put: unsafe extern "C" fn(handle: *mut c_void, key: Slice, value: Slice),
+    /// Notes what cannot be saved, and why. Both texts are copied before it returns.
+    pub lose: unsafe extern "C" fn(handle: *mut c_void, name: Slice, reason: Slice),
+}
+
+/// A state for an instance to go on with; the runtime's, valid during `load`. Since minor 2.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Load {
+    /// Of this structure, in bytes.
+    pub size: usize,
+    /// How many entries.
+    pub count: usize,
+    /// The first [`Entry`].
+    pub entries: *const u8,
+    /// From one entry to the next, in bytes.
+    pub entry_size: usize,
+    /// To be handed to the function below.
+    pub handle: *mut c_void,
+    /// Says that the state is not taken, and why. The text is copied before it returns.
+    pub refuse: unsafe extern "C" fn(handle: *mut c_void, reason: Slice),
+}
+
 /// An exported function. One instance is never called twice at the same time, and always from the same thread.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -300,6 +340,11 @@ pub struct Function {
     pub release: Option<unsafe extern "C" fn(instance: *mut c_void, call: *const Call)>,
     /// Ends an instance. Called once, while draining; may be absent. Since minor 1.
     pub close: Option<unsafe extern "C" fn(instance: *mut c_void)>,
+    /// Tells the state of an instance, which goes on afterwards. Between two calls; may be absent. Since minor 2.
+    pub save: Option<unsafe extern "C" fn(instance: *mut c_void, save: *const Save)>,
+    /// Replaces the state of an instance, but for what `save` could not tell; one that refuses keeps what it has.
+    /// Between two calls; may be absent. Since minor 2.
+    pub load: Option<unsafe extern "C" fn(instance: *mut c_void, load: *const Load)>,
 }
 
 /// What a [`Function`] of minor 0 has.
@@ -309,15 +354,21 @@ pub const FUNCTION_LEAST: usize = std::mem::offset_of!(Function, close);
 unsafe impl Sync for Function {}
 
 impl Function {
+    /// Without a name and without entry points.
+    pub const NONE: Self =
+        Self { name: Slice::NONE, open: None, call: None, release: None, close: None, save: None, load: None };
+
     /// The shims of a handler.
     #[must_use]
     pub const fn of<H: Handler>(name: &'static str) -> Self {
         Self {
             name: Slice::of(name.as_bytes()),
-            open: Some(open),
-            call: Some(call::<H>),
-            release: Some(release),
-            close: Some(close),
+            open: Some(shim::open),
+            call: Some(shim::call::<H>),
+            release: Some(shim::release),
+            close: Some(shim::close),
+            save: Some(shim::save),
+            load: Some(shim::load),
         }
     }
 }
@@ -364,206 +415,9 @@ impl Library {
     }
 }
 
-/// An instance of a Rust function.
-struct Instance {
-    context: Context,
-    /// What the last call's outcomes point to.
-    kept: Vec<Vec<u8>>,
-}
-
-impl Instance {
-    /// Keeps the bytes until `release`; the buffer of a `Vec` stays where it is when the `Vec` is moved.
-    fn keep(&mut self, bytes: Vec<u8>) -> Slice {
-        let slice = Slice::of(&bytes);
-        self.kept.push(bytes);
-        slice
-    }
-}
-
-unsafe extern "C" fn open(host: *const Host) -> *mut c_void {
-    // SAFETY: the runtime hands over a structure of at least the fields of minor 0, valid for the process's life
-    let host: &'static Host = unsafe { &*host };
-    // SAFETY: so are the texts in it
-    let text = |slice: Slice| unsafe { slice.text() };
-    let made = panics::caught(|| {
-        let mtime = u64::try_from(host.function_mtime).unwrap_or_default();
-        let facts = Facts {
-            function_name: text(host.function_name).unwrap_or_default(),
-            host: text(host.host),
-            port: u16::try_from(host.port).ok().filter(|port| *port != 0),
-            input_key: text(host.input_key),
-            output_key: text(host.output_key),
-            function_getmtime: SystemTime::UNIX_EPOCH + Duration::from_nanos(mtime),
-        };
-        let context = Context::of_runtime(facts, Box::new(Wire(host)));
-        Box::into_raw(Box::new(Instance { context, kept: Vec::new() }))
-    });
-    made.map_or(null_mut(), <*mut Instance>::cast)
-}
-
-unsafe extern "C" fn call<H: Handler>(instance: *mut c_void, call: *const Call) {
-    if instance.is_null() {
-        // `open` failed; every outcome stays unset
-        return;
-    }
-    // SAFETY: `instance` is what `open` made, and the runtime calls one instance from one thread at a time
-    let instance = unsafe { &mut *instance.cast::<Instance>() };
-    // SAFETY: the runtime hands over a structure of at least the fields of minor 0
-    let call = unsafe { &*call };
-    let remaining = u64::try_from(call.remaining).ok().map(Duration::from_nanos);
-    for n in 0..call.count {
-        // SAFETY: there are `count` events that far apart, each with at least the fields of minor 0
-        let event = unsafe { call.events.add(n * call.event_size).cast::<Event>().read() };
-        // SAFETY: they last as long as the call
-        let (id, payload) = unsafe { (event.id.bytes(), event.payload.bytes()) };
-        let handled = panics::caught(|| {
-            instance.context.begin(&String::from_utf8_lossy(id), event.attempt, remaining);
-            H::handle(payload, &mut instance.context)
-        });
-        let (status, value, report) = match handled {
-            Ok(Handled::Empty) => (EMPTY, Vec::new(), None),
-            Ok(Handled::Output(text)) => (OUTPUT, text, None),
-            Ok(Handled::Failed(text)) => (FAILED, text.into_bytes(), None),
-            Ok(Handled::Unusable(text)) => (UNUSABLE, text.into_bytes(), None),
-            Err(panic) => {
-                instance.context.confirm_execution();
-                (FAILED, panic.line.into_bytes(), Some(panic.report.into_bytes()))
-            }
-        };
-        let report = report.map_or(Slice::NONE, |report| instance.keep(report));
-        let value = if status == EMPTY { Slice::NONE } else { instance.keep(value) };
-        // SAFETY: there are `count` outcomes that far apart, each with at least the fields of minor 0
-        unsafe { call.outcomes.add(n * call.outcome_size).cast::<Outcome>().write(Outcome { status, value, report }) };
-    }
-}
-
-unsafe extern "C" fn release(instance: *mut c_void, _call: *const Call) {
-    // SAFETY: as for `call`, or null
-    if let Some(instance) = unsafe { instance.cast::<Instance>().as_mut() } {
-        instance.kept.clear();
-    }
-}
-
-unsafe extern "C" fn close(instance: *mut c_void) {
-    if instance.is_null() {
-        return;
-    }
-    // SAFETY: `open` made it of a box, and nothing is called after this
-    let instance = unsafe { Box::from_raw(instance.cast::<Instance>()) };
-    // a state's own `drop` may panic, and there is nobody left to tell
-    let _ = panics::caught(|| drop(instance));
-}
-
-/// The runtime's side of a context.
-struct Wire(&'static Host);
-
-// SAFETY: its functions may be called from any thread
-unsafe impl Send for Wire {}
-
-impl Listener for Wire {
-    fn log(&mut self, event: &str, level: Level, text: &str) {
-        let (event, text) = (Slice::of(event.as_bytes()), Slice::of(text.as_bytes()));
-        // SAFETY: handle and function are the runtime's own, and the texts last as long as the call
-        unsafe { (self.0.log)(self.0.handle, event, level as u32, text) };
-    }
-
-    fn measure(&mut self, measure: Measure, name: &str, value: f64, labels: &[(&str, &str)]) {
-        let slice = |text: &str| Slice::of(text.as_bytes());
-        let labels: Vec<_> = labels.iter().map(|(key, value)| Label { key: slice(key), value: slice(value) }).collect();
-        let host = self.0;
-        // SAFETY: as above
-        unsafe { (host.measure)(host.handle, measure as u32, slice(name), value, labels.as_ptr(), labels.len()) };
-    }
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    struct Picky;
-    impl Handler for Picky {
-        fn handle(payload: &[u8], context: &mut Context) -> Handled {
-            *context.state::<u64>() += 1;
-            match payload {
-                b"panic" => panic!("call {}", context.state::<u64>()),
-                b"fail" => Handled::Failed(format!("event {}", context.event_id())),
-                b"log" => {
-                    context.warn("seen");
-                    context.count("seen", 2, &[("a", "b")]);
-                    Handled::Empty
-                }
-                payload => Handled::Output(payload.to_ascii_uppercase()),
-            }
-        }
-    }
-
-    unsafe extern "C" fn log(handle: *mut c_void, event: Slice, level: u32, text: Slice) {
-        // SAFETY: the test below made them
-        let (said, event, text) =
-            unsafe { (&mut *handle.cast::<Vec<String>>(), event.text().unwrap(), text.text().unwrap()) };
-        said.push(format!("{event} {level} {text}"));
-    }
-
-    unsafe extern "C" fn measure(
-        handle: *mut c_void,
-        measure: u32,
-        name: Slice,
-        value: f64,
-        labels: *const Label,
-        count: usize,
-    ) {
-        // SAFETY: the test below made them
-        let (said, name, labels) = unsafe {
-            let labels = std::slice::from_raw_parts(labels, count);
-            (&mut *handle.cast::<Vec<String>>(), name.text().unwrap(), labels[0].key.text().unwrap())
-        };
-        said.push(format!("{measure} {name} {value} {labels}"));
-    }
-
-    #[test]
-    fn a_batch_crosses_the_border_and_a_panic_stays_behind_it() {
-        let mut said: Vec<String> = Vec::new();
-        let host: &'static Host = Box::leak(Box::new(Host {
-            size: size_of::<Host>(),
-            handle: (&raw mut said).cast(),
-            log,
-            measure,
-            function_name: Slice::of(b"vm"),
-            host: Slice::NONE,
-            input_key: Slice::NONE,
-            output_key: Slice::NONE,
-            function_mtime: 1,
-            port: 0,
-        }));
-        let function = Function::of::<Picky>("handler");
-        let payloads: [&[u8]; 5] = [b"abc", b"panic", b"fail", b"log", b""];
-        let events = payloads.map(|payload| Event { id: Slice::of(b"e1"), payload: Slice::of(payload), attempt: 1 });
-        let mut outcomes = [Outcome::UNSET; 5];
-        let batch = Call {
-            size: size_of::<Call>(),
-            count: 5,
-            events: events.as_ptr().cast(),
-            event_size: size_of::<Event>(),
-            outcomes: outcomes.as_mut_ptr().cast(),
-            outcome_size: size_of::<Outcome>(),
-            remaining: NO_LIMIT,
-        };
-        // SAFETY: everything handed over lives until after `close`
-        unsafe {
-            let instance = function.open.unwrap()(host);
-            function.call.unwrap()(instance, &batch);
-            let text = |n: usize| outcomes[n].value.text().unwrap_or_default();
-            assert_eq!(outcomes.map(|outcome| outcome.status), [OUTPUT, FAILED, FAILED, EMPTY, OUTPUT]);
-            assert_eq!((text(0), text(2), text(4)), ("ABC".to_owned(), "event e1".to_owned(), String::new()));
-            assert!(text(1).contains("abi.rs:") && text(1).ends_with(": call 2"), "{}", text(1));
-            assert!(outcomes[1].report.text().unwrap().contains(":\ncall 2"));
-            function.release.unwrap()(instance, &batch);
-            assert!((*instance.cast::<Instance>()).kept.is_empty());
-            function.close.unwrap()(instance);
-        }
-        assert_eq!(said, ["e1 2 seen", "1 seen 2 a"]);
-    }
 
     #[test]
     fn the_note_says_what_it_is_built_for() {

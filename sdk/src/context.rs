@@ -1,12 +1,13 @@
 //! What a handler is given beside its event: facts, state, a log and measurements.
 
-use std::any::Any;
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::states::{STATES, States};
 
 /// How grave a line of the log is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,15 @@ pub trait State: Default + Serialize + DeserializeOwned + Send + 'static {}
 
 impl<T: Default + Serialize + DeserializeOwned + Send + 'static> State for T {}
 
+/// What [`Context::save`] tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Names, each with its value as JSON text: the keys of `env`, and `gaugefn.states` for the states of types.
+    pub entries: Vec<(String, String)>,
+    /// Names of what cannot be saved, each with the reason.
+    pub lost: Vec<(String, String)>,
+}
+
 /// One per function, for as long as the function lives.
 pub struct Context {
     facts: Facts,
@@ -117,10 +127,9 @@ pub struct Context {
     attempt: u32,
     ends: Option<Instant>,
     last_execution: Option<SystemTime>,
-    /// Live and untyped state, kept between calls.
+    /// Live and untyped state, kept between calls. The key `gaugefn.states` is reserved.
     pub env: Map<String, Value>,
-    /// One slot per type; a function has one or two, so that a list is the quickest map.
-    states: Vec<Box<dyn Any + Send>>,
+    states: States,
     ear: Ear,
 }
 
@@ -150,7 +159,7 @@ impl Context {
             ends: None,
             last_execution: None,
             env: Map::new(),
-            states: Vec::new(),
+            states: States::default(),
             ear,
         }
     }
@@ -234,14 +243,55 @@ impl Context {
         self.last_execution
     }
 
-    /// State of one type, kept between calls; its default at first. Each type has a state of its own.
+    /// State of one type, kept between calls; its default at first. Each type has a state of its own, which a newer
+    /// version of the function finds under the type's name with its path: whoever renames or moves the type begins anew.
+    ///
+    /// Where the state of the version before cannot be read as this type, that is logged as an error, and the default
+    /// is what there is.
     pub fn state<T: State>(&mut self) -> &mut T {
-        let found = self.states.iter().position(|state| state.is::<T>());
-        let at = found.unwrap_or_else(|| {
-            self.states.push(Box::new(T::default()));
-            self.states.len() - 1
-        });
-        self.states[at].downcast_mut().expect("the slot was chosen, or just made, for this type")
+        if let Some(unreadable) = self.states.prepare::<T>() {
+            self.error(unreadable);
+        }
+        self.states.get()
+    }
+
+    /// What a later version needs in order to go on here: `env` and the states of all types. The runtime asks for it
+    /// between two calls; tests may.
+    #[must_use]
+    pub fn save(&self) -> Saved {
+        let mut saved = Saved::default();
+        for (key, value) in &self.env {
+            if key == STATES {
+                saved.lost.push((key.clone(), "the key is reserved: use another one".to_owned()));
+            } else {
+                saved.entries.push((key.clone(), value.to_string()));
+            }
+        }
+        let (states, lost) = self.states.save();
+        saved.entries.extend(states.map(|states| (STATES.to_owned(), states)));
+        saved.lost.extend(lost);
+        saved
+    }
+
+    /// Replaces `env` and the states of all types by what [`save`](Self::save) told, also that of an older version.
+    /// States that it could not tell stay as they are.
+    ///
+    /// # Errors
+    /// A value is no JSON text; nothing is replaced then.
+    pub fn load(&mut self, entries: impl IntoIterator<Item = (String, String)>) -> Result<(), String> {
+        let (mut env, mut states) = (Map::new(), States::default());
+        for (key, value) in entries {
+            let unusable = |error| format!("the value of '{key}' cannot be read: {error}");
+            if key == STATES {
+                states = States::carried(&value).map_err(unusable)?;
+            } else {
+                let value = serde_json::from_str(&value).map_err(unusable)?;
+                env.insert(key, value);
+            }
+        }
+        self.env = env;
+        self.states.replace(states);
+        Ok(())
     }
 
     /// Logs a line; it arrives as a record with the function's and the event's name.

@@ -49,5 +49,7 @@ pub mod abi;
 pub mod context;
 pub mod export;
 mod panics;
+mod shim;
+mod states;
 
-pub use context::{Context, Facts, Level};
+pub use context::{Context, Facts, Level, Saved};

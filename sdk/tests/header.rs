@@ -30,7 +30,10 @@ const LAYOUTS: &[Layout] = layouts! {
     abi::Event as "gaugefn_event" { id, payload, attempt }
     abi::Outcome as "gaugefn_outcome" { status, value, report }
     abi::Call as "gaugefn_call" { size, count, events, event_size, outcomes, outcome_size, remaining }
-    abi::Function as "gaugefn_function" { name, open, call, release, close }
+    abi::Function as "gaugefn_function" { name, open, call, release, close, save, load }
+    abi::Entry as "gaugefn_entry" { key, value }
+    abi::Save as "gaugefn_save" { size, handle, put, lose }
+    abi::Load as "gaugefn_load" { size, count, entries, entry_size, handle, refuse }
     abi::Library as "gaugefn_library_table" {
         size, abi_major, abi_minor, panic, sdk_version, functions, function_count, function_size,
     }

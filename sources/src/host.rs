@@ -81,6 +81,7 @@ impl Kind for Host {
     type Role = dyn Source;
     type Config = Config;
     const NAME: &'static str = "host";
+    const LATEST_VALUE: bool = true;
     const SUMMARY: &'static str = "this machine's metrics, one object per period";
 
     fn review(config: &Config) -> Vec<Concern> {

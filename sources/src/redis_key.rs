@@ -105,6 +105,7 @@ impl Kind for RedisKey {
     type Role = dyn Source;
     type Config = Config;
     const NAME: &'static str = "redis_key";
+    const LATEST_VALUE: bool = true;
     const SUMMARY: &'static str = "a Redis key that holds the newest metrics; calls when they change";
     const RESERVED: &'static [&'static str] = &["lease"];
 

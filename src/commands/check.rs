@@ -1,11 +1,8 @@
 //! `gaugefn check`: all problems of the configuration at once.
 
-use std::sync::Arc;
-
 use runtime_core::config::Settings;
 use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Blame, Facts, Fault};
-use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::{Board, assemble};
 
 use super::{Context, say};
@@ -45,12 +42,7 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
 
 /// Loads every function and opens every connection; all that fails.
 async fn connect_all(context: &Context, settings: &Settings) -> Vec<(String, Fault)> {
-    let around = Surroundings {
-        shared: &settings.shared,
-        main_thread: context.main_thread.clone(),
-        stdout: Arc::clone(&context.stdout),
-        facts: Facts::default(),
-    };
+    let around = context.surroundings(settings, Facts::default());
     let mut faults = Vec::new();
     for function in &settings.functions {
         let mut failed = |part: String, fault: Fault| faults.push((format!("{}{part}", function.name), fault));

@@ -1,11 +1,8 @@
 //! `gaugefn dev`: live metrics of this machine through a function, to standard output.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Delivery, Facts, Fault, Pull, Source};
-use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::{Board, End, assemble, run, stop};
 use runtime_core::options::Span;
 
@@ -19,12 +16,7 @@ pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span,
         Err(problems) => return refuse_all(&problems),
     };
     log::start(&LogOptions::default());
-    let around = Surroundings {
-        shared: &settings.shared,
-        main_thread: context.main_thread.clone(),
-        stdout: Arc::clone(&context.stdout),
-        facts: deployment::facts(&*context.variables),
-    };
+    let around = context.surroundings(&settings, deployment::facts(&*context.variables));
     let board = Board::default();
     let (stopper, stop) = stop();
     if let Err(fault) = signals::listen(stopper, context.leave) {

@@ -2,11 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Call, Event, Facts, Fault, Function, Returned};
-use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::{Board, assemble};
 
 use super::{Context, local, refuse, refuse_all, say};
@@ -45,12 +43,7 @@ pub(super) async fn invoke(
         Ok(lines) => lines,
         Err(fault) => return refuse(&fault),
     };
-    let around = Surroundings {
-        shared: &settings.shared,
-        main_thread: context.main_thread.clone(),
-        stdout: Arc::clone(&context.stdout),
-        facts,
-    };
+    let around = context.surroundings(&settings, facts);
     let [function] = settings.functions.as_slice() else {
         return refuse(&Fault::internal("not exactly one function"));
     };
@@ -72,7 +65,7 @@ pub(super) async fn invoke(
 }
 
 /// `key=value` pairs over what the environment says.
-fn read_facts(pairs: &[String], mut facts: Facts) -> Result<Facts, String> {
+pub(super) fn read_facts(pairs: &[String], mut facts: Facts) -> Result<Facts, String> {
     for pair in pairs {
         let (key, value) = pair.split_once('=').ok_or_else(|| format!("--context '{pair}' is not of the form K=V"))?;
         let value = value.to_owned();
@@ -91,9 +84,9 @@ fn read_facts(pairs: &[String], mut facts: Facts) -> Result<Facts, String> {
     Ok(facts)
 }
 
-type Lines = Box<dyn BufRead + Send>;
+pub(super) type Lines = Box<dyn BufRead + Send>;
 
-fn open(event: Option<&Path>) -> Result<Lines, Fault> {
+pub(super) fn open(event: Option<&Path>) -> Result<Lines, Fault> {
     match event {
         None => Ok(Box::new(SAMPLE.as_bytes())),
         Some(path) if path == Path::new("-") => Ok(Box::new(BufReader::new(std::io::stdin()))),

@@ -26,6 +26,8 @@ pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &
     set(&["source", "period"], argument(period));
     set(&["sinks", "stdout", "use"], argument("stdout"));
 
+    set(&["isolation"], argument("inline"));
+
     let path = args.path.to_string_lossy();
     let loader = loader(&args.path);
     set(&["loader", "use"], argument(loader));

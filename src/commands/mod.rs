@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use runtime_core::config::layers::Variables;
 use runtime_core::config::{Problem, Settings};
-use runtime_core::contract::{Blame, Fault};
+use runtime_core::contract::{Blame, Facts, Fault};
+use runtime_core::engine::assemble::Surroundings;
 use runtime_core::main_thread::MainThread;
 
 use crate::args::{Command, ConfigArgs};
@@ -16,8 +17,10 @@ mod check;
 mod components;
 mod dev;
 mod health;
+mod init;
 mod invoke;
 mod local;
+mod replay;
 mod run;
 mod schema;
 mod show;
@@ -47,10 +50,10 @@ pub(crate) async fn run(command: Command, context: Context) -> u8 {
         Command::Components { format } => components::components(&context, format),
         Command::Schema { format } => schema::schema(&context, format),
         Command::Health { config, ready } => health::health(&context, &config, ready).await,
-        Command::Replay(_) => later("replay"),
-        Command::Init(_) => later("init"),
+        Command::Replay(args) => replay::replay(&context, &args).await,
+        Command::Init(args) => init::init(&context, &args),
         Command::Dlq(_) => later("dlq"),
-        Command::Worker(_) => later("worker"),
+        Command::Worker => refuse(&Fault::internal("'worker' is for main itself")),
     }
 }
 
@@ -88,6 +91,17 @@ impl Context {
         let layered = configuration::layered(args, &*self.variables).map_err(|fault| refuse(&fault))?;
         let settings = layered.settings().map_err(|problems| refuse_all(&problems))?;
         Ok((layered, settings))
+    }
+
+    /// What the functions of these settings share.
+    fn surroundings<'a>(&self, settings: &'a Settings, facts: Facts) -> Surroundings<'a> {
+        Surroundings {
+            shared: &settings.shared,
+            main_thread: self.main_thread.clone(),
+            stdout: Arc::clone(&self.stdout),
+            facts,
+            isolate: crate::components::isolate(),
+        }
     }
 
     /// Text on the real standard output; the command's exit code. A reader who has gone has had enough.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime_core::config::Settings;
+use runtime_core::config::settings::Isolation;
 use runtime_core::contract::{Blame, Delivery, Facts, Fault};
-use runtime_core::engine::assemble::Surroundings;
 use runtime_core::engine::board::BEAT;
 use runtime_core::engine::{Board, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
 use tokio::task::JoinSet;
@@ -55,12 +55,7 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
     }
     tokio::spawn(supervise(board.clone(), stop.clone()));
 
-    let around = Surroundings {
-        shared: &settings.shared,
-        main_thread: context.main_thread.clone(),
-        stdout: Arc::clone(&context.stdout),
-        facts: Facts::default(),
-    };
+    let around = context.surroundings(&settings, Facts::default());
     let loading = async {
         let mut ready = Vec::new();
         for function in &settings.functions {
@@ -115,9 +110,11 @@ async fn run_all(
 ) -> u8 {
     let mut running = JoinSet::new();
     for (parts, function) in ready.into_iter().zip(&settings.functions) {
-        // Nothing of a latest-value function is in flight during its call, so its loop may live on the thread that its
+        // Nothing of a latest-value function in this process is in flight during its call, so its loop may live on the thread that its
         // calls need: three wake-ups less for each. The stages of a queue overlap, so that one lives elsewhere.
-        let beside_its_calls = function.executor.entry.one_per_process && parts.source.delivery() == Delivery::Latest;
+        let beside_its_calls = function.options.isolation == Isolation::Inline
+            && function.executor.entry.one_per_process
+            && parts.source.delivery() == Delivery::Latest;
         let name = Arc::clone(&parts.name);
         let task = run_function(parts, stop.clone(), board.clone(), require_backend);
         let task = if beside_its_calls { context.main_thread.spawn(task) } else { tokio::spawn(task) };

@@ -59,7 +59,13 @@ impl Page {
     }
 
     fn component<R: Role + ?Sized>(&mut self, choice: &runtime_core::config::settings::Choice<R>) {
-        self.table(&choice.section, Some(choice.entry.name), &(choice.entry.schema)());
+        let mut schema = (choice.entry.schema)().to_value();
+        let common = runtime_core::config::section::schema_of::<R::Common>().to_value();
+        if let (Some(own), Some(common)) = (schema["properties"].as_object_mut(), common["properties"].as_object()) {
+            own.extend(common.clone());
+        }
+        let schema = schemars::Schema::try_from(schema).unwrap_or_default();
+        self.table(&choice.section, Some(choice.entry.name), &schema);
     }
 
     /// One table: what is set, and the defaults of what is not.

@@ -12,6 +12,8 @@ mod connection;
 mod single;
 mod zips;
 
+pub(crate) use zips::extension;
+
 use crate::support::gaugefn::{Gaugefn, Running};
 use crate::support::redis::RedisServer;
 use crate::support::wait::eventually;

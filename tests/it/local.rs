@@ -369,14 +369,8 @@ fn what_cannot_be_invoked_says_why() {
     refused(&["dev", "fn.py", "--every", "soon"], 64, "soon");
     refused(&["dev", "fn.py", "--every", "0"], 78, "period");
     refused(&["dev", "fn.py", "--count", "many"], 64, "--count");
-    refused(
-        &["replay", "fn.py", "--against", "other.py", "--event", "e"],
-        78,
-        "'replay' is not available in this version",
-    );
-    refused(&["init", "new", "--lang", "python"], 78, "'init' is not available in this version");
     refused(&["dlq", "ls", "vm"], 78, "'dlq' is not available in this version");
-    refused(&["worker"], 78, "'worker' is not available in this version");
+    refused(&["worker"], 64, "worker processes are started by gaugefn itself");
     refused(&["frobnicate"], 64, "frobnicate");
     refused(&["--frobnicate"], 64, "--frobnicate");
     refused(&[], 64, "Usage");

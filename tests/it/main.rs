@@ -8,9 +8,14 @@
 //! * `faults` - servers that are killed, stopped, cut off, or refuse
 //! * `stopping` - signals, draining, exit codes
 //! * `local` - `invoke` and `dev`, without Redis
+//! * `init` - new functions
+//! * `replay` - two versions of a function over the same events
 //! * `python_errors` - functions that cannot be loaded, or that fail
 //! * `hostile_zips` - zips from strangers
 //! * `native` - shared libraries: results, refusals, panics
+//! * `reload` - new code takes over while the function runs
+//! * `workers` - what hangs or crashes in a process of its own, and what is left of it
+//! * `manifests` - what lies in `deploy/`
 //! * `admin` - health, readiness, metrics
 //! * `components` - what is registered, also in a release build
 //! * `adding_a_source` - the walk-through of the docs, built
@@ -32,9 +37,14 @@ mod faults;
 mod hostile_zips;
 mod house_rules;
 mod idioms;
+mod init;
 mod local;
+mod manifests;
 mod native;
 mod python_errors;
+mod reload;
+mod replay;
 mod stopping;
 mod watch;
+mod workers;
 mod wrong_config;

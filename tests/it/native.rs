@@ -1,16 +1,19 @@
 //! Shared libraries: the yardstick in Rust and C, what is refused before any code of it runs, and panics.
+//!
+//! * `memory` - the ABI's rules on memory, under valgrind and sanitizers
+
+mod memory;
 
 use std::fs::{copy, create_dir_all, read, read_to_string, write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use redis::Commands;
 use serde_json::Value;
 
 use crate::support::bed::{Bed, PATIENCE};
-use crate::support::cargo::cargo;
 use crate::support::gaugefn::{Gaugefn, Output};
+use crate::support::libraries::{cc, package, rust, several};
 use crate::support::project;
 use crate::support::redis::RedisServer;
 use crate::support::tier::scale;
@@ -18,40 +21,6 @@ use crate::support::wait::eventually;
 
 const EVENTS: &str = "tests/data/metrics.jsonl";
 const YARDSTICK: &str = "benches/peers/handler_vm.py";
-
-/// Where libraries are built; dependencies are compiled once for all of them.
-fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("native")
-}
-
-/// Builds a package of its own with its own lock file, and returns the folder of its products.
-fn package(folder: &str, verb: &str, args: &[&str]) -> PathBuf {
-    let mut build = cargo();
-    build
-        .args([verb, "--locked", "--offline"])
-        .args(args)
-        .current_dir(project(folder))
-        .env("CARGO_TARGET_DIR", target());
-    let output = build.output().unwrap();
-    assert!(output.status.success(), "{folder} is not built\n{}", String::from_utf8_lossy(&output.stderr));
-    target().join("debug")
-}
-
-fn rust(form: &str) -> PathBuf {
-    package(&format!("examples/native-rust-{form}"), "build", &[]).join(format!("libvm_metrics_{form}.so"))
-}
-
-fn several() -> PathBuf {
-    package("tests/libraries", "build", &["--lib"]).join("libseveral.so")
-}
-
-fn cc(source: &str, library: &Path, flags: &[&str]) {
-    let mut cc = Command::new("cc");
-    cc.args(["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]).arg(project("sdk/include"));
-    let output = cc.args(flags).arg("-o").arg(library).arg(project(source)).output();
-    let output = output.expect("a C compiler: apt-get install gcc libc6-dev");
-    assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn invoke(path: &Path, args: &[&str]) -> Gaugefn {
     Gaugefn::command().args(["invoke"]).args([path]).args(args)
@@ -228,8 +197,8 @@ fn what_cannot_work_is_refused_before_any_of_it_runs() {
     matrix.accepted(&matrix.put("copy", &good));
 
     for (name, definitions, words) in [
-        ("major-below", &["-DMAJOR=0"][..], "speaks ABI 0.1 (sdk 9.8.7), this gaugefn speaks 1.1: build it with"),
-        ("major-above", &["-DMAJOR=2"], "speaks ABI 2.1 (sdk 9.8.7), this gaugefn speaks 1.1: build it with"),
+        ("major-below", &["-DMAJOR=0"][..], "speaks ABI 0.2 (sdk 9.8.7), this gaugefn speaks 1.2: build it with"),
+        ("major-above", &["-DMAJOR=2"], "speaks ABI 2.2 (sdk 9.8.7), this gaugefn speaks 1.2: build it with"),
         ("target", &["-DGAUGEFN_TARGET=\"moon-linux-gnu\""], "is built for moon-linux-gnu, this gaugefn for "),
         ("aborting", &["-DPANIC=2"], "is built with panic = \"abort\""),
         ("panicking", &["-DPANIC=7"], "has the panic strategy 7, which is unknown"),
@@ -277,7 +246,8 @@ fn a_library_that_aborts_on_panic_is_refused() {
 #[test]
 fn older_and_newer_minors_are_accepted() {
     let matrix = Matrix::new();
-    matrix.accepted(&matrix.build("older", &["-DMINOR=0", "-DOLDER"]));
+    matrix.accepted(&matrix.build("first", &["-DMINOR=0", "-DOLDER=0"]));
+    matrix.accepted(&matrix.build("older", &["-DMINOR=1", "-DOLDER=1"]));
     matrix.accepted(&matrix.build("newer", &["-DMINOR=9", "-DNEWER"]));
     matrix.accepted(&matrix.build("same", &[]));
 }

@@ -227,10 +227,14 @@ fn two_python_functions_in_one_process_are_refused() {
     let yard = Yard::with("fn.py", "def handler(input, context): return 1\n");
     yard.file("events.jsonl", "1\n");
     let functions = [("a", &*python("a", "fn.py")), ("b", &*python("b", "fn.py"))];
-    let output = config(&yard, &functions).output(PATIENCE);
+    let inline = |label: &str| format!("GAUGEFN__FUNCTIONS__{label}__ISOLATION");
+    let output = config(&yard, &functions).env(&inline("A"), "inline").env(&inline("B"), "inline").output(PATIENCE);
     assert_eq!((output.status.code(), output.stdout.as_str()), (Some(78), ""), "{output:?}");
     contains(
         &output.stderr,
-        &["functions.b: a second function of the executor 'python' beside 'a'", "run one gaugefn for each"],
+        &[
+            "functions.b: a second function of the executor 'python' with isolation = \"inline\" beside 'a'",
+            "use isolation = \"process\" for one of them",
+        ],
     );
 }

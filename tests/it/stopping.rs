@@ -110,7 +110,8 @@ fn as_process_1_it_stops_at_once() {
     };
     for signal in [Signal::TERM, Signal::INT] {
         let code = "import os\n\n\ndef handler(input, context):\n    return {'got': os.getpid()}\n";
-        let mut vm = Bed::new(&server, "", code).under(wrapper).spawn();
+        let inline = Bed::new(&server, "", code).env("GAUGEFN__FUNCTIONS__VM__ISOLATION", "inline");
+        let mut vm = inline.under(wrapper).spawn();
         let ready = eventually(PATIENCE, || {
             let ready = vm.readiness().is_some_and(|(status, _)| status == 200);
             (ready || vm.running.exited().is_some()).then_some(ready)

@@ -1,6 +1,6 @@
 /*
  * A library whose constructor leaves a mark, and whose note and table say what the command line wants:
- * MARK, MAJOR, MINOR, PANIC, NEWER, OLDER, CUT, NO_NOTE, HIDDEN, NEEDS.
+ * MARK, MAJOR, MINOR, PANIC, NEWER, OLDER (the minor whose table it has), OPENS, CUT, NO_NOTE, HIDDEN, NEEDS.
  */
 #include "gaugefn.h"
 
@@ -50,21 +50,33 @@ static void call(void *instance, const gaugefn_call *call) {
 #define MORE
 #endif
 
+#ifdef OPENS
+static void *open_one(const gaugefn_host *host) {
+    return (void *)host;
+}
+#define OPEN open_one
+#else
+#define OPEN 0
+#endif
+
 #if defined(OLDER)
-/* minor 0 had no `close` */
+/* minor 0 had no `close`, minor 1 no `save` and `load` */
 typedef struct {
     gaugefn_slice name;
     void *(*open)(const gaugefn_host *host);
     void (*call)(void *instance, const gaugefn_call *call);
     void (*release)(void *instance, const gaugefn_call *call);
+#if OLDER > 0
+    void (*close)(void *instance);
+#endif
 } function;
-#define FUNCTION(name) { GAUGEFN_TEXT(name), 0, call, 0 }
+#define FUNCTION(text) { .name = GAUGEFN_TEXT(text), .open = OPEN, .call = call }
 #else
 typedef struct {
     gaugefn_function known;
     MORE
 } function;
-#define FUNCTION(name) { .known = { GAUGEFN_TEXT(name), 0, call, 0, 0 } }
+#define FUNCTION(text) { .known = { .name = GAUGEFN_TEXT(text), .open = OPEN, .call = call } }
 #endif
 
 static const function functions[] = { FUNCTION("other"), FUNCTION("handler") };

@@ -58,7 +58,10 @@ unsafe extern "C" fn log(handle: *mut c_void, event_id: Slice, level: u32, text:
         _ => Level::TRACE,
     };
     let (event, text) = (event.unwrap_or_default(), text.unwrap_or_default());
-    records::write(level, Record { function: &ear.function, event: &event, stream: &ear.function, text: &text });
+    records::write(
+        level,
+        Record { function: &ear.function, event: &event, stream: &ear.function, worker: None, text: &text },
+    );
 }
 
 unsafe extern "C" fn measure(

@@ -110,9 +110,10 @@ fn functions(path: &Path, library: &Library, facet: &abi::Facet) -> Result<Vec<(
     let mut all = Vec::new();
     let count = library.function_count;
     for n in 0..count {
-        // an older library has fewer fields: `close` is then absent
-        let mut function = abi::Function { name: abi::Slice::NONE, open: None, call: None, release: None, close: None };
+        // an older library has fewer fields, and a part of one is none
+        let mut function = abi::Function::NONE;
         let known = library.function_size.min(size_of::<abi::Function>());
+        let known = known - known % size_of::<usize>();
         // SAFETY: there are that many functions that far apart, each with at least `known` bytes
         unsafe {
             let from = library.functions.add(n * library.function_size);

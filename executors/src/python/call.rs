@@ -12,10 +12,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 use runtime_core::Fault;
-use runtime_core::contract::{Call, Event, Function, Outcome, Returned};
+use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Returned};
 use runtime_core::main_thread::MainThread;
 
-use super::records;
+use super::{records, state};
 
 /// Runs `job` on the main thread; a panic in it does not take that thread down.
 pub(super) async fn guarded<T: Send + 'static>(
@@ -33,7 +33,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Fault {
 
 /// A loaded function with what its calls need, all of it Python's.
 pub(super) struct Parts {
+    /// A `Version` of `module.py`.
+    version: Py<PyAny>,
     handler: Py<PyAny>,
+    /// The context that a version begins with.
     context: Py<PyAny>,
     /// The folder of the function's own files, for messages.
     root: OsString,
@@ -52,7 +55,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new(
-        handler: Bound<'_, PyAny>,
+        version: Bound<'_, PyAny>,
         context: Bound<'_, PyAny>,
         root: OsString,
         json: &Bound<'_, PyModule>,
@@ -61,7 +64,8 @@ impl Parts {
         contexts: &Bound<'_, PyModule>,
     ) -> PyResult<Self> {
         Ok(Self {
-            handler: handler.unbind(),
+            handler: version.getattr("handler")?.unbind(),
+            version: version.unbind(),
             context: context.unbind(),
             root,
             json: json.clone().unbind(),
@@ -76,10 +80,11 @@ impl Parts {
     }
 
     /// One event, whatever happens in it.
-    fn outcome(&self, py: Python<'_>, event: &Event, seconds: Option<f64>) -> Returned {
+    fn outcome(&self, context: &Bound<'_, PyAny>, event: &Event, seconds: Option<f64>) -> Returned {
+        let py = context.py();
         records::enter(&event.id);
         let returned = catch_unwind(AssertUnwindSafe(|| {
-            let returned = self.returned(py, event, seconds);
+            let returned = self.returned(context, event, seconds);
             // streams that the function has broken are its own business, and its next print will tell it
             let _ = self.finish.call0(py);
             returned
@@ -88,12 +93,12 @@ impl Parts {
         returned.unwrap_or_else(|panic| Returned::Failed(panicked(&*panic)))
     }
 
-    fn returned(&self, py: Python<'_>, event: &Event, seconds: Option<f64>) -> Returned {
+    fn returned(&self, context: &Bound<'_, PyAny>, event: &Event, seconds: Option<f64>) -> Returned {
+        let py = context.py();
         let input = match self.parse(py, &event.payload) {
             Ok(input) => input,
             Err(error) => return Returned::Failed(Fault::event(format!("the event is not json: {}", error.value(py)))),
         };
-        let context = self.context.bind(py);
         let called = self
             .begin
             .call1(py, (context, &event.id, event.attempt, seconds))
@@ -183,6 +188,29 @@ impl Parts {
         }
     }
 
+    /// Puts this version in the place of the one that ran. The context stays one object, with a new date of the file;
+    /// without an older one it is this version's own.
+    fn take_place(&self, older: Option<Py<PyAny>>) -> Result<Py<PyAny>, Fault> {
+        Python::attach(|py| {
+            let taken = || {
+                self.version.call_method0(py, intern!(py, "take_place"))?;
+                let Some(older) = older else { return Ok(self.context.clone_ref(py)) };
+                let stamp = intern!(py, "function_getmtime");
+                older.setattr(py, stamp, self.context.getattr(py, stamp)?)?;
+                Ok(older)
+            };
+            taken().map_err(|error| self.fault(py, error))
+        })
+    }
+
+    /// Begins with a state that another process encoded.
+    fn go_on(&self, context: &Py<PyAny>, env: &Env) -> Result<(), Fault> {
+        Python::attach(|py| {
+            let decoded = state::decode(py, env).and_then(|env| context.setattr(py, intern!(py, "env"), env));
+            decoded.map_err(|error| self.fault(py, error))
+        })
+    }
+
     fn end(&self) -> Result<(), Fault> {
         Python::attach(|py| {
             let ended = self.call.call_method0(py, "end");
@@ -197,14 +225,25 @@ impl Parts {
 /// The one Python function of the process.
 pub(super) struct PythonFunction {
     parts: Arc<Parts>,
+    /// The one object that every call gets, also of newer versions.
+    context: Arc<Py<PyAny>>,
     main_thread: MainThread,
+    /// Whether a successor would be in another process.
+    apart: bool,
     /// The unpacked folder: a function may open its files, or import from it, at any time.
     _keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl PythonFunction {
-    pub(super) fn new(parts: Parts, main_thread: MainThread, keep: Option<Arc<dyn Any + Send + Sync>>) -> Self {
-        Self { parts: Arc::new(parts), main_thread, _keep: keep }
+    /// With the context that the parts begin with.
+    pub(super) fn new(
+        parts: Parts,
+        main_thread: MainThread,
+        keep: Option<Arc<dyn Any + Send + Sync>>,
+        apart: bool,
+    ) -> Self {
+        let context = Python::attach(|py| parts.context.clone_ref(py));
+        Self { parts: Arc::new(parts), context: Arc::new(context), main_thread, apart, _keep: keep }
     }
 }
 
@@ -214,14 +253,65 @@ impl Function for PythonFunction {
         if call.env.is_some() {
             return Err(Fault::config("durable state of a python function is not available in this version"));
         }
-        let parts = self.parts.clone();
+        let (parts, context) = (self.parts.clone(), self.context.clone());
         let events = events.to_vec();
         guarded(&self.main_thread, move || {
             // each event has as long as the first one
             let seconds = call.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64());
-            Python::attach(|py| events.iter().map(|event| parts.outcome(py, event, seconds).into()).collect())
+            let observer = call.observer.as_deref();
+            Python::attach(|py| {
+                let context = context.bind(py);
+                let outcome = |(index, event)| {
+                    if let Some(observer) = observer {
+                        observer.begins(index);
+                    }
+                    let outcome = parts.outcome(context, event, seconds).into();
+                    if let Some(observer) = observer {
+                        observer.ended(index, &outcome);
+                    }
+                    outcome
+                };
+                events.iter().enumerate().map(outcome).collect()
+            })
         })
         .await
+    }
+
+    async fn hand_over(&mut self) -> Result<Legacy, Fault> {
+        if !self.apart {
+            return Ok(Legacy::Live(Box::new(Arc::clone(&self.context))));
+        }
+        let context = self.context.clone();
+        let encoded = guarded(&self.main_thread, move || {
+            Python::attach(|py| context.getattr(py, intern!(py, "env")).map(|env| state::encode(py, env.bind(py))))
+        });
+        let encoded = encoded.await?.map_err(|error| Fault::function("context.env cannot be had").caused_by(error))?;
+        Ok(Legacy::Encoded { env: encoded.env, lost: encoded.lost })
+    }
+
+    async fn take_over(&mut self, legacy: Option<Legacy>) -> Result<(), Fault> {
+        let older = match legacy {
+            None => None,
+            Some(Legacy::Live(live)) => match live.downcast::<Arc<Py<PyAny>>>() {
+                Ok(context) => Some(context),
+                Err(_) => return Err(Fault::internal("a python function was handed another executor's state")),
+            },
+            Some(Legacy::Encoded { env, .. }) => {
+                let (parts, context) = (self.parts.clone(), self.context.clone());
+                return guarded(&self.main_thread, move || parts.go_on(&context, &env)).await?;
+            }
+        };
+        let parts = self.parts.clone();
+        let taken = guarded(&self.main_thread, move || {
+            parts.take_place(older.map(|context| Python::attach(|py| context.clone_ref(py))))
+        });
+        self.context = Arc::new(taken.await??);
+        Ok(())
+    }
+
+    /// The interpreter goes on, with what the version has registered for its end.
+    async fn retire(&mut self) -> Result<(), Fault> {
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<(), Fault> {

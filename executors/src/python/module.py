@@ -1,4 +1,4 @@
-"""Imports the file of a function and finds its entry function."""
+"""Imports the file of a function and finds its entry function; later, newer versions of it beside the one that runs."""
 
 import difflib
 import importlib
@@ -22,7 +22,111 @@ class Refused(Exception):
         self.report = report
 
 
-def extend_path(entry, root, paths, site):
+class Version:
+    """One loaded version of the function, and what of the interpreter belongs to it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.handler = None
+        self._modules = {}
+        self._path = None
+
+    def load(self, entry, wanted, paths, site):
+        _extend_path(entry, self.root, paths, site)
+        self.handler = _find(entry, self.root, wanted)
+
+    def load_beside(self, old, entry, wanted, paths, site):
+        """As a first version would be loaded; after it, the interpreter is the old version's again."""
+        kept, path = old.modules(), sys.path[:]
+        _refuse_extensions(kept)
+        for name in kept:
+            sys.modules.pop(name, None)
+        if old.root != self.root:
+            # an unpacked folder of its own, soon to be removed
+            sys.path[:] = [place for place in path if not _below(place, old.root)]
+        bytecode = sys.dont_write_bytecode, sys.pycache_prefix
+        # byte code is known by size and second of its source, and a new version may have both of the old one
+        sys.dont_write_bytecode, sys.pycache_prefix = True, os.path.join(self.root, "no byte code is here")
+        try:
+            self.load(entry, wanted, paths, site)
+            self._path = sys.path[:]
+        finally:
+            sys.dont_write_bytecode, sys.pycache_prefix = bytecode
+            self._modules = self.modules()
+            for name in self._modules:
+                sys.modules.pop(name, None)
+            sys.modules.update(kept)
+            sys.path[:] = path
+        _refuse_extensions(self._modules)
+
+    def take_place(self):
+        """From now on, imports mean this version's modules."""
+        global _serving
+        if _serving is self:
+            return
+        for name in _serving.modules():
+            sys.modules.pop(name, None)
+        sys.modules.update(self._modules)
+        sys.path[:] = self._path
+        importlib.invalidate_caches()
+        _serving = self
+
+    def modules(self):
+        """What is imported from the function's own folder."""
+        return {name: module for name, module in list(sys.modules.items()) if _is_from(module, self.root)}
+
+
+# The version that runs.
+_serving = None
+
+
+def load(entry, root, wanted, paths, site):
+    """A version with the entry function `wanted`, `name` or `module.name`, of the file `entry` inside `root`."""
+    global _serving
+    version = Version(root)
+    if _serving is None:
+        version.load(entry, wanted, paths, site)
+        _serving = version
+    else:
+        version.load_beside(_serving, entry, wanted, paths, site)
+    return version
+
+
+def _is_from(module, root):
+    # whatever may stand in sys.modules instead of a module
+    try:
+        file = getattr(module, "__file__", None)
+        places = [file] if file else list(getattr(module, "__path__", ()))
+        return any(isinstance(place, str) and _below(place, root) and not _is_installed(place, root) for place in places)
+    except Exception:
+        return False
+
+
+def _below(place, root):
+    return place == root or place.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _is_installed(place, root):
+    """A folder such as /opt may hold a virtual environment, or a whole Python, beside the function."""
+    import sysconfig
+
+    if {"site-packages", "dist-packages"} & set(os.path.relpath(place, root).split(os.sep)):
+        return True
+    return any(_below(place, sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+
+
+def _refuse_extensions(modules):
+    """A shared library is loaded once per process, whatever stands in its file later."""
+    for name, module in modules.items():
+        file = getattr(module, "__file__", None) or ""
+        if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+            raise Refused(
+                f"module '{name}' is a C extension in the function's folder ({file}): such a function needs a new "
+                f"worker to change; restart gaugefn, or install the extension elsewhere"
+            )
+
+
+def _extend_path(entry, root, paths, site):
     """Puts the function's folders first, then what settings name; `site` goes before what is installed."""
     first = list(dict.fromkeys([os.path.dirname(entry), root, *paths]))
     sys.path[:] = first + [path for path in sys.path if path not in first]
@@ -35,8 +139,8 @@ def extend_path(entry, root, paths, site):
         installed.addsitedir(site)
 
 
-def load(entry, root, wanted):
-    """The entry function `wanted`, `name` or `module.name`, of the file `entry` inside `root`."""
+def _find(entry, root, wanted):
+    """The entry function itself."""
     module = _import(entry, root, wanted)
     prefix, _, name = wanted.rpartition(".")
     owner = _owner(module, entry, root, prefix, wanted) if prefix else module

@@ -69,8 +69,8 @@ impl<'py> Own<'py> {
         if let Some(more) = python_variable("PYTHONPATH") {
             all.extend(std::env::split_paths(&more).map(PathBuf::into_os_string).filter(|path| !path.is_empty()));
         }
-        self.module.call_method1("extend_path", (entry, root, all, site.map(Path::as_os_str)))?;
-        let handler = self.module.call_method1("load", (entry, root, &brief.handler))?;
+        let version =
+            self.module.call_method1("load", (entry, root, &brief.handler, all, site.map(Path::as_os_str)))?;
 
         let facts = &brief.facts;
         let modified = module.modified.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
@@ -78,7 +78,7 @@ impl<'py> Own<'py> {
         let (host, input, output) = (&facts.host, &facts.input_key, &facts.output_key);
         let context =
             self.context.call_method1("make", (&*brief.function, host, facts.port, input, output, modified, send))?;
-        Parts::new(handler, context, root.to_owned(), &self.json, &self.records, &self.call, &self.context)
+        Parts::new(version, context, root.to_owned(), &self.json, &self.records, &self.call, &self.context)
     }
 }
 

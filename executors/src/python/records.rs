@@ -37,7 +37,10 @@ pub(super) fn send(py: Python<'_>, level: i64, stream: &Bound<'_, PyString>, tex
     };
     // whoever reads the log may be slow, and other threads of the function need not wait for that
     py.detach(|| {
-        records::write(severity(level), Record { function: &function, event: &event, stream: &stream, text: &text });
+        records::write(
+            severity(level),
+            Record { function: &function, event: &event, stream: &stream, worker: None, text: &text },
+        );
     });
 }
 

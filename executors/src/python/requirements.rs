@@ -114,7 +114,7 @@ fn pip(file: &Path, python: &Path, function: &str, target: &Path) -> Result<(), 
     let mut last = VecDeque::new();
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line.map_err(failed)?).trim_end().to_owned();
-        records::write(Level::INFO, Record { function, event: "", stream: "pip", text: &line });
+        records::write(Level::INFO, Record { function, event: "", stream: "pip", worker: None, text: &line });
         if last.len() == LAST_LINES {
             last.pop_front();
         }

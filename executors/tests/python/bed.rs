@@ -72,7 +72,8 @@ impl Bed {
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             keep: None,
         };
-        let brief = Brief { function: "vm".into(), handler: handler.to_owned(), facts: self.facts.clone() };
+        let brief =
+            Brief { function: "vm".into(), handler: handler.to_owned(), facts: self.facts.clone(), ..Brief::default() };
         let function = self.executor().await?.prepare(Some(module), brief).await?;
         Ok(Running { function, calls: 0 })
     }

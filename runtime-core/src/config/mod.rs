@@ -12,11 +12,13 @@
 //! * [`typed`] - a strict deserialiser: text is converted only where it comes from a variable
 //! * [`section`] - one table: all its problems at once, or its typed options
 //! * [`settings`] - the whole configuration as it is used
+//! * `reader` - from the tree to the settings
 //! * [`schema`] - the JSON Schema of the whole, composed from the registered components
 //! * [`reserved`] - names that later versions will give a meaning
 //! * [`suggest`] - did you mean
 
 pub mod layers;
+mod reader;
 pub mod reserved;
 pub mod schema;
 pub mod section;
@@ -24,6 +26,7 @@ pub mod settings;
 pub mod suggest;
 pub mod tree;
 pub mod typed;
+mod wire;
 
 pub use section::{Concern, Problem, Section};
 pub use settings::Settings;

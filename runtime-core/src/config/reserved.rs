@@ -8,14 +8,8 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("sink", &["redis_stream", "http", "nats", "prometheus"]),
 ];
 
-/// Options of `[functions.NAME]` of later versions.
-pub const FUNCTION: &[&str] = &["standby", "memory_limit", "max_events", "max_resident", "max_age"];
-
 /// Options of `[functions.NAME.state]` of later versions, whatever the store.
-pub const STATE: &[&str] = &["key", "ttl", "max_bytes", "scope"];
-
-/// Options of `[functions.NAME.loader]` of later versions, whatever the loader.
-pub const LOADER: &[&str] = &["reload", "reload_state"];
+pub const STATE: &[&str] = &["key", "ttl", "max_bytes"];
 
 /// Whether this role will have a component of this name.
 #[must_use]

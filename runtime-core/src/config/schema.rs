@@ -85,6 +85,8 @@ where
         let mut schema = closed((entry.schema)().to_value());
         schema["description"] = json!(entry.summary);
         schema["title"] = json!(entry.name);
+        let mut common = value_of::<R::Common>();
+        properties_of(&mut schema).append(properties_of(&mut common));
         properties_of(&mut schema)
             .insert("use".to_owned(), json!({ "const": entry.name, "description": "the component" }));
         if needs_use {

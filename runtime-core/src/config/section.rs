@@ -82,6 +82,12 @@ impl Section {
         &self.path
     }
 
+    /// The whole table.
+    #[must_use]
+    pub(super) const fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// The value of an option, if it is given.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
@@ -140,6 +146,23 @@ impl Section {
         self.problem(concern.option, concern.message)
     }
 
+    /// The table apart: the options of this type, and all others.
+    #[must_use]
+    pub fn split<T: JsonSchema>(&self) -> (Self, Self) {
+        let (mut own, mut rest) = (self.clone(), self.clone());
+        let names = property_names(&schema_of::<T>());
+        if let ValueKind::Table(table) = &mut own.value.kind {
+            table.retain(|key, _| names.contains(key));
+        }
+        if let ValueKind::Table(table) = &mut rest.value.kind {
+            table.retain(|key, _| !names.contains(key));
+        }
+        // an empty table has the origin of the whole one
+        own.fallback = self.origin();
+        rest.fallback.clone_from(&own.fallback);
+        (own, rest)
+    }
+
     /// The typed options. `reserved` are names that exist in later versions only.
     ///
     /// # Errors
@@ -155,6 +178,16 @@ impl Section {
     /// mean together can be judged in the same run; none where a required option is missing.
     #[must_use]
     pub fn read<T: DeserializeOwned + JsonSchema>(&self, reserved: &[&str]) -> (Option<T>, Vec<Problem>) {
+        self.read_beside(reserved, &[])
+    }
+
+    /// As [`read`](Self::read), where the table has further options, named for whoever mistypes one.
+    #[must_use]
+    pub fn read_beside<T: DeserializeOwned + JsonSchema>(
+        &self,
+        reserved: &[&str],
+        beside: &[String],
+    ) -> (Option<T>, Vec<Problem>) {
         let mut table = match self.table() {
             Ok(table) => table.clone(),
             Err(problem) => return (None, vec![problem]),
@@ -164,7 +197,7 @@ impl Section {
 
         let schema = schema_of::<T>();
         let known = property_names(&schema);
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let known: Vec<&str> = known.iter().chain(beside).map(String::as_str).collect();
         let unknown: Vec<String> = table.keys().filter(|key| !known.contains(&key.as_str())).cloned().collect();
         for key in unknown {
             problems.push(self.problem(&key, unknown_key(&key, &known, reserved)));
@@ -256,7 +289,9 @@ pub fn schema_of<T: JsonSchema>() -> schemars::Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-fn property_names(schema: &schemars::Schema) -> Vec<String> {
+/// The names of a type's options.
+#[must_use]
+pub fn property_names(schema: &schemars::Schema) -> Vec<String> {
     let properties = schema.get("properties").and_then(|properties| properties.as_object());
     properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
 }

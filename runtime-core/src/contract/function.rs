@@ -1,5 +1,7 @@
 //! Code that can be called.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +39,7 @@ impl Facts {
 }
 
 /// What an executor is told of the function that it prepares.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Brief {
     /// The function's label in the configuration.
     pub function: Arc<str>,
@@ -45,6 +47,44 @@ pub struct Brief {
     pub handler: String,
     /// For the context.
     pub facts: Facts,
+    /// Whether the function lives in a process of its own: what it hands over to a newer version must then be bytes.
+    pub apart: bool,
+    /// Told while the function cannot be called.
+    pub health: Health,
+}
+
+/// Where a function says that it cannot be called, and that it can again.
+#[derive(Clone, Default)]
+pub struct Health(Option<Arc<dyn Fn(Option<&str>) + Send + Sync>>);
+
+impl Health {
+    /// One that tells somebody.
+    pub fn new(tell: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// What is wrong; `None` where nothing is any more.
+    pub fn say(&self, trouble: Option<&str>) {
+        if let Some(tell) = &self.0 {
+            tell(trouble);
+        }
+    }
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Health")
+    }
+}
+
+/// Follows a batch event by event, on the thread that runs the function: what is finished, and what runs since when,
+/// is then known also if the process ends in the middle.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// The function is about to be called with this event of the batch.
+    fn begins(&self, index: usize);
+
+    /// That call has ended.
+    fn ended(&self, index: usize, outcome: &Outcome);
 }
 
 /// What goes with the events of one call.
@@ -54,8 +94,10 @@ pub struct Call {
     pub env: Option<Env>,
     /// The version that `env` was loaded with.
     pub base_version: Option<u64>,
-    /// When the first event has to be finished.
+    /// When the first event has to be finished; each further one has as long.
     pub deadline: Option<Instant>,
+    /// Told of each event, where somebody has to know.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a function made of one event.
@@ -84,9 +126,30 @@ impl From<Returned> for Outcome {
     }
 }
 
+/// What outlives a planned change of a function's code.
+pub enum Legacy {
+    /// Live objects, which only a function of the same executor in the same process understands. Nothing is lost.
+    Live(Box<dyn Any + Send>),
+    /// The state as bytes.
+    Encoded {
+        /// What could be encoded.
+        env: Env,
+        /// The names of what could not, each with the reason.
+        lost: Vec<String>,
+    },
+}
+
 /// Makes functions of modules.
 #[async_trait]
 pub trait Executor: Send + Sync {
+    /// Gets ready what every function of this executor needs, so that `prepare` takes less time later.
+    ///
+    /// # Errors
+    /// The executor cannot work here.
+    async fn warm(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Loads the module once and finds its entry function. There is a module exactly where the kind needs one.
     ///
     /// # Errors
@@ -105,6 +168,31 @@ pub trait Function: Send {
     /// # Errors
     /// The function itself is gone: no outcome is known.
     async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault>;
+
+    /// What a newer version of this function needs in order to go on where this one stands. Called between two
+    /// batches; this one may still be called afterwards.
+    ///
+    /// # Errors
+    /// The state cannot be had; this version goes on.
+    async fn hand_over(&mut self) -> Result<Legacy, Fault> {
+        Ok(Legacy::Encoded { env: Env::default(), lost: Vec::new() })
+    }
+
+    /// Takes the place of an older version, before the first call; `None` begins with an empty state.
+    ///
+    /// # Errors
+    /// It cannot; the older version goes on, as if nothing had happened.
+    async fn take_over(&mut self, _legacy: Option<Legacy>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Ends a version whose successor has taken over. What the process still needs stays.
+    ///
+    /// # Errors
+    /// What failed is logged.
+    async fn retire(&mut self) -> Result<(), Fault> {
+        self.close().await
+    }
 
     /// Runs what the function has registered for its end. Called once, while draining.
     ///

@@ -55,6 +55,15 @@ impl fmt::Debug for Module {
     }
 }
 
+/// Where a change of code would show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Folders in which names appear, go, or get another content; links to them count as themselves.
+    pub folders: Vec<PathBuf>,
+    /// Folders that count with everything below.
+    pub trees: Vec<PathBuf>,
+}
+
 /// Brings code to where it can be run.
 #[async_trait]
 pub trait Loader: Send + Sync {
@@ -75,4 +84,14 @@ pub trait Loader: Send + Sync {
 
     /// The file or folder that is loaded, for messages.
     fn describe(&self) -> String;
+
+    /// Where to look for changes; nothing where the code cannot change. Names alone: a place may be absent.
+    fn places(&self) -> Places {
+        Places::default()
+    }
+
+    /// Why a change of the code would never show, although it could be expected to, with the remedy.
+    fn fixed(&self) -> Option<String> {
+        None
+    }
 }

@@ -6,9 +6,10 @@ use super::commit::Domain;
 use super::fault::Fault;
 use crate::change::Fingerprint;
 
-/// A function's state as bytes: what `context.env` holds, in the format of the state codec.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Env(pub bytes::Bytes);
+/// A function's state as bytes: one entry for each top-level key of `context.env`, in their order. Both halves are
+/// texts of the state codec, whose format the stores keep as it is and only executors understand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Env(pub Vec<(bytes::Bytes, bytes::Bytes)>);
 
 /// Which state: the whole function's (`None`), or that of one value found at the configured JSON pointer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

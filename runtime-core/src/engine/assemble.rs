@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Board;
+use super::reload::{Reload, announce, wanted};
 use crate::config::Section;
-use crate::config::settings::{ErrorOptions, FunctionSettings};
-use crate::contract::{Brief, Facts, Fault, Function, Sink, Source, StateStore};
+use crate::config::settings::{ErrorOptions, FunctionSettings, Isolation};
+use crate::contract::{Brief, Facts, Fault, Function, Health, Sink, Source, StateStore};
+use crate::isolation::{Isolate, Workers};
 use crate::main_thread::MainThread;
 use crate::registry::Site;
 
@@ -26,6 +28,8 @@ pub struct Parts {
     pub errors: ErrorOptions,
     /// How long a stop waits for events in flight.
     pub drain: Duration,
+    /// How newer code gets in, where there is any.
+    pub reload: Option<Reload>,
 }
 
 /// What all functions of the process share.
@@ -38,6 +42,14 @@ pub struct Surroundings<'a> {
     pub stdout: Arc<std::fs::File>,
     /// Facts for the context that no component knows.
     pub facts: Facts,
+    /// Makes worker processes.
+    pub isolate: Option<Arc<dyn Isolate>>,
+}
+
+/// A function that cannot be called makes the process unready.
+fn health(board: &Board, name: &Arc<str>) -> Health {
+    let (board, name) = (board.clone(), Arc::clone(name));
+    Health::new(move |trouble| board.trouble(&name, "worker", trouble))
 }
 
 /// Builds one function. Nothing is contacted; the function's code is loaded.
@@ -57,34 +69,57 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
     for (label, choice) in &settings.sinks {
         sinks.push((label.clone(), (choice.entry.build)(&choice.section, &site).await?));
     }
-    let executor = (settings.executor.entry.build)(&settings.executor.section, &site).await?;
-    let module = match &settings.loader {
-        Some(choice) if settings.executor.entry.needs_module => {
-            // of `module.name`, the loader looks for the name
-            let handler = settings.options.handler.rsplit('.').next().unwrap_or_default();
-            Some((choice.entry.build)(&choice.section, &site).await?.load(handler).await?)
-        }
-        _ => None,
+    let apart = settings.options.isolation == Isolation::Process;
+    let executor = if apart {
+        let (executor, section) = (settings.executor.entry.name, settings.executor.section.clone());
+        let isolate = around.isolate.as_ref().ok_or_else(|| {
+            Fault::config(format!(
+                "functions.{}.isolation: 'process' is not available in this build; set it to 'inline'",
+                settings.name
+            ))
+        })?;
+        isolate.executor(Workers::of(settings.name.as_str().into(), executor, section, &settings.options))?
+    } else {
+        (settings.executor.entry.build)(&settings.executor.section, &site).await?
     };
-    let revision = module.as_ref().map(|module| module.revision.to_string());
     let facts = sinks.iter().fold(source.facts(), |facts, (_, sink)| facts.or(sink.facts()));
     let name: Arc<str> = settings.name.as_str().into();
     let brief = Brief {
         function: Arc::clone(&name),
         handler: settings.options.handler.clone(),
         facts: facts.or(around.facts.clone()),
+        apart,
+        health: health(board, &name),
     };
-    let function = executor.prepare(module, brief).await?;
+    let (function, reload) = match &settings.loader {
+        Some(choice) if settings.executor.entry.needs_module => {
+            let loader = (choice.entry.build)(&choice.section, &site).await?;
+            let module = loader.load(wanted(&brief)).await?;
+            let serving = module.revision.clone();
+            let function = executor.prepare(Some(module), brief.clone()).await?;
+            (function, Some(Reload { loader, executor, brief, serving, options: settings.reload }))
+        }
+        _ => (executor.prepare(None, brief).await?, None),
+    };
 
     board.update(&name, |status| {
-        status.revision = revision.clone();
         status.parts.insert("source", settings.source.entry.name.to_owned());
         status.parts.insert("executor", settings.executor.entry.name.to_owned());
         status.parts.insert("state", settings.state.entry.name.to_owned());
         let sinks: Vec<_> = settings.sinks.iter().map(|(_, choice)| choice.entry.name).collect();
         status.parts.insert("sinks", sinks.join(", "));
     });
-    let hash = revision.unwrap_or_else(|| "none".to_owned());
-    metrics::gauge!("gaugefn_function_info", "function" => name.to_string(), "hash" => hash).set(1.0);
-    Ok(Parts { name, source, function, state, sinks, errors: settings.errors.clone(), drain: settings.options.drain.0 })
+    if let Some(reload) = &reload {
+        announce(board, &name, None, &reload.serving);
+    }
+    Ok(Parts {
+        name,
+        source,
+        function,
+        state,
+        sinks,
+        errors: settings.errors.clone(),
+        drain: settings.options.drain.0,
+        reload,
+    })
 }

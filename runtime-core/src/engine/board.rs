@@ -20,6 +20,8 @@ pub struct Status {
     pub running: bool,
     /// The content hash of its code.
     pub revision: Option<String>,
+    /// Why newer code was not taken.
+    pub refused: Option<String>,
     /// What its parts are, for people: `redis_key`, `python`, …
     pub parts: BTreeMap<&'static str, String>,
     /// What is wrong at the moment, by part: `source`, `sink result`.

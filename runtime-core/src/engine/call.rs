@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use super::backoff::retry_wait;
 use super::board::Board;
 use super::meters::Meters;
+use super::reload::Successor;
 use super::run::{Again, End, Journey};
 use crate::config::settings::{ErrorOptions, Then};
 use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcome, Output, Returned, Verdict};
@@ -15,7 +16,7 @@ use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcom
 /// The second stage of a function.
 pub(super) struct Caller<'a> {
     pub(super) name: &'a str,
-    pub(super) function: &'a mut dyn Function,
+    pub(super) function: &'a mut Box<dyn Function>,
     pub(super) board: &'a Board,
     pub(super) errors: &'a ErrorOptions,
     pub(super) latest: bool,
@@ -26,11 +27,19 @@ pub(super) struct Caller<'a> {
 
 impl Caller<'_> {
     /// Calls until the stage before or after it has ended (`None`), the function is gone, or the policy says stop.
-    pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Journey>) -> Option<End> {
+    pub(super) async fn run(
+        mut self,
+        mut calls: mpsc::Receiver<Journey>,
+        mut successors: mpsc::Receiver<Successor>,
+    ) -> Option<End> {
         loop {
             let mut journey = tokio::select! {
                 biased;
                 () = self.to_commit.closed() => return None,
+                Some(successor) = successors.recv() => {
+                    successor.take_over(self.function).await;
+                    continue;
+                }
                 journey = calls.recv() => journey?,
             };
             let mut outcomes = match self.call(&journey.batch.events).await {

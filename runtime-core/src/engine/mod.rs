@@ -8,6 +8,7 @@
 //!
 //! * [`mod@assemble`] - builds the chosen components and loads the function
 //! * [`mod@run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
+//! * `reload` - new code takes over from old code; `look` notices it
 //! * [`backoff`] - waits between tries, and what is said of them
 //! * [`board`] - what the admin endpoints can see
 //! * [`mod@stop`] - the wish to stop
@@ -17,13 +18,16 @@ pub mod backoff;
 pub mod board;
 mod call;
 mod commit;
+mod look;
 mod meters;
 mod pull;
+mod reload;
 pub mod run;
 pub mod stop;
 
 pub use assemble::{Parts, assemble};
 pub use board::Board;
+pub use reload::Reload;
 pub use run::{End, run};
 pub use stop::{Stop, Stopper, stop};
 

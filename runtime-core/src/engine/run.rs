@@ -15,6 +15,7 @@ use super::call::Caller;
 use super::commit::Committer;
 use super::meters::Meters;
 use super::pull::Puller;
+use super::reload::Reloader;
 use super::stop::Stop;
 use crate::contract::{Batch, Commit, Delivery, Fault, Function, Receipt, Source};
 
@@ -80,7 +81,7 @@ pub(super) struct Again {
 /// Runs a function until it ends. Backends that are away are waited for; with `require_backend` a source or sink
 /// that cannot be opened at the start is the end.
 pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) -> End {
-    let Parts { name, mut source, mut function, state, sinks, errors, drain } = parts;
+    let Parts { name, mut source, mut function, state, sinks, errors, drain, reload } = parts;
     let mut committer = Committer::new(Arc::clone(&name), sinks, state, board.clone());
     let opened = tokio::select! {
         biased;
@@ -88,7 +89,7 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
         opened = open(&mut committer, &mut *source, require_backend) => opened.err().map(End::Fault),
     };
     if let Some(end) = opened {
-        close(&name, &mut *function, &mut committer, &mut *source).await;
+        close(&name, &mut function, &mut committer, &mut *source).await;
         return end;
     }
     // until the first check has succeeded; its faults take this one's place
@@ -100,6 +101,8 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     let (to_call, calls) = mpsc::channel(1);
     let (to_commit, commits) = mpsc::channel(2);
     let (give_back, given_back) = mpsc::unbounded_channel();
+    // one waits for its turn, and no other is made meanwhile
+    let (to_take_over, successors) = mpsc::channel(1);
     let meters = Meters::of(&name);
     let pull = Puller {
         name: &name,
@@ -113,7 +116,7 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     };
     let caller = Caller {
         name: &name,
-        function: &mut *function,
+        function: &mut function,
         board: &board,
         errors: &errors,
         latest,
@@ -122,22 +125,30 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
         meters: &meters,
     };
     let in_flight = async {
-        let (pulled, called, committed) = tokio::join!(pull.run(), caller.run(calls), commit(&mut committer, commits));
+        let (pulled, called, committed) =
+            tokio::join!(pull.run(), caller.run(calls, successors), commit(&mut committer, commits));
         committed.or(called).or(pulled).unwrap_or(End::Stopped)
     };
     let out_of_time = async {
         stop.requested().await;
         sleep(drain).await;
     };
+    let reloading = async {
+        match reload {
+            Some(reload) => Reloader::new(&name, &board, reload, to_take_over).run().await,
+            None => std::future::pending().await,
+        }
+    };
     let end = tokio::select! {
         end = in_flight => end,
+        never = reloading => match never {},
         () = out_of_time => End::NotDrained,
     };
     board.update(&name, |status| status.running = false);
     if matches!(end, End::NotDrained) {
         return end;
     }
-    close(&name, &mut *function, &mut committer, &mut *source).await;
+    close(&name, &mut function, &mut committer, &mut *source).await;
     end
 }
 
@@ -154,7 +165,7 @@ async fn open(committer: &mut Committer, source: &mut dyn Source, require_backen
     Ok(())
 }
 
-async fn close(name: &str, function: &mut dyn Function, committer: &mut Committer, source: &mut dyn Source) {
+async fn close(name: &str, function: &mut Box<dyn Function>, committer: &mut Committer, source: &mut dyn Source) {
     if let Err(fault) = function.close().await {
         tracing::error!(function = name, "function not closed cleanly: {}", fault.chain());
     }

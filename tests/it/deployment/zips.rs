@@ -152,7 +152,7 @@ fn a_c_extension_inside() {
 }
 
 /// Compiles the module `fast` for the Python of the build.
-fn extension(folder: &Path) -> PathBuf {
+pub(crate) fn extension(folder: &Path) -> PathBuf {
     let asked = Command::new(env!("GAUGEFN_PYTHON"))
         .args(["-I", "-c"])
         .arg("import sysconfig as s; print(s.get_path('include'), s.get_config_var('EXT_SUFFIX'), sep='\\n')")

@@ -7,6 +7,7 @@ pub(crate) mod admin;
 pub(crate) mod bed;
 pub(crate) mod cargo;
 pub(crate) mod gaugefn;
+pub(crate) mod libraries;
 pub(crate) mod port;
 pub(crate) mod python;
 pub(crate) mod redis;

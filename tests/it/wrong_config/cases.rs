@@ -64,8 +64,8 @@ pub(super) const TABLES: &[Case] = &[
         .with("GAUGEFN__LOG__FORMAT=json\nREDIS_OUTPUT_KEY=r"),
     toml("a url where variables go on with a table", "redis = 'redis://:hunter2@127.0.0.1:PORT'\n").with("REDIS_DB=1"),
     toml(
-        "a second Python function",
-        "[functions.a.source]\nuse = 'host'\n[functions.a.loader]\nuse = 'file'\npath = 'a.py'\n[functions.b.source]\nuse = 'host'\n[functions.b.loader]\nuse = 'file'\npath = 'b.py'\n",
+        "a second Python function in one process",
+        "[functions.a]\nisolation = 'inline'\n[functions.a.source]\nuse = 'host'\n[functions.a.loader]\nuse = 'file'\npath = 'a.py'\n[functions.b]\nisolation = 'inline'\n[functions.b.source]\nuse = 'host'\n[functions.b.loader]\nuse = 'file'\npath = 'b.py'\n",
     ),
 ];
 

@@ -52,6 +52,23 @@ impl Source for Ticker {
     }
 }
 
+/// A source that could only ever give the newest value.
+struct Newest;
+
+impl Kind for Newest {
+    type Role = dyn Source;
+    type Config = NoOptions;
+    const NAME: &'static str = "newest";
+    const SUMMARY: &'static str = "nothing, at once";
+    const LATEST_VALUE: bool = true;
+
+    async fn build(_config: NoOptions, _site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {
+        Ok(Box::new(Ticker))
+    }
+}
+
+inventory::submit!(Entry::of::<Newest>());
+
 impl Kind for Ticker {
     type Role = dyn Source;
     type Config = TickerOptions;
@@ -109,7 +126,6 @@ impl Kind for Text {
     type Config = TextOptions;
     const NAME: &'static str = "text";
     const SUMMARY: &'static str = "a file";
-    const RESERVED: &'static [&'static str] = crate::config::reserved::LOADER;
 
     async fn build(config: Self::Config, _: &Site<'_>) -> Result<Box<Self::Role>, Fault> {
         Ok(Box::new(Self(config.path)))

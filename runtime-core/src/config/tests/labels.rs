@@ -13,7 +13,7 @@ fn what_is_left_out_has_its_default() {
     let [vm] = settings.functions.as_slice() else { panic!("one function") };
     assert_eq!((vm.name.as_str(), vm.options.handler.as_str()), ("vm", "handler"));
     assert_eq!((vm.options.timeout, vm.options.drain, vm.options.workers), (Span::seconds(0), Span::seconds(25), 1));
-    assert_eq!(vm.options.isolation, Isolation::Inline);
+    assert_eq!(vm.options.isolation, Isolation::Process);
     assert_eq!((vm.errors.retries, vm.errors.backoff, vm.errors.then), (0, Span::millis(200), Then::Skip));
     assert_eq!((vm.executor.entry.name, vm.state.entry.name), ("python", "memory"));
     assert!(vm.sinks.is_empty());
@@ -70,7 +70,7 @@ fn a_function_needs_a_source_and_code() {
     );
     assert_eq!(
         problems("[functions.vm]\nsource = {}\nexecutor = { use = 'bare' }\n"),
-        ["functions.vm.source.use: missing; name the source: available are ticker"]
+        ["functions.vm.source.use: missing; name the source: available are newest, ticker"]
     );
 }
 

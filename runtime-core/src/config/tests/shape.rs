@@ -38,7 +38,7 @@ fn the_schema_has_every_table_and_every_component() {
     assert_eq!(top, ["log", "admin", "link", "functions"]);
     let function = &whole["properties"]["functions"]["additionalProperties"];
     let parts = &function["properties"];
-    assert_eq!(titles(&parts["source"]), ["ticker"]);
+    assert_eq!(titles(&parts["source"]), ["newest", "ticker"]);
     assert_eq!(titles(&parts["loader"]), ["text"]);
     assert_eq!(titles(&parts["executor"]), ["bare", "python"]);
     assert_eq!(titles(&parts["state"]), ["memory"]);
@@ -72,13 +72,14 @@ fn the_schema_is_closed_and_complete_in_itself() {
 
 #[tokio::test]
 async fn settings_become_a_function_that_runs() {
-    let settings = read(&format!("{VM}handler = 'module.name'\n[functions.vm.sinks.paper]\n"));
+    let settings = read(&format!("{VM}handler = 'module.name'\nisolation = 'inline'\n[functions.vm.sinks.paper]\n"));
     let board = Board::default();
     let around = Surroundings {
         shared: &settings.shared,
         main_thread: main_thread::pair().0,
         stdout: Arc::new(tempfile::tempfile().unwrap()),
         facts: Facts { host: Some("h".to_owned()), input_key: Some("not this one".to_owned()), ..Facts::default() },
+        isolate: None,
     };
     let mut parts = assemble(&settings.functions[0], &around, &board).await.unwrap_or_else(|fault| panic!("{fault}"));
     let told = parts.function.invoke(&[crate::contract::Event::new("1", "{}")], Default::default()).await.unwrap();
@@ -91,8 +92,31 @@ async fn settings_become_a_function_that_runs() {
     let (_stopper, stop) = stop();
     assert!(matches!(run(parts, stop, board, true).await, End::Exhausted));
 
-    let settings = read(&format!("{VM}handler = 'module.missing'\n"));
+    let settings = read(&format!("{VM}handler = 'module.missing'\nisolation = 'inline'\n"));
     let around = Surroundings { shared: &settings.shared, ..around };
     let refused = assemble(&settings.functions[0], &around, &Board::default()).await;
     assert_eq!(refused.err().unwrap().to_string(), "no function 'missing'");
+}
+
+#[test]
+fn options_that_every_component_of_a_role_has() {
+    let with = |options: &str| VM.replace("'f.py'", &format!("'f.py', {options}"));
+    let settings = read(&with("reload = false, reload_state = 'reset'"));
+    let reload = settings.functions[0].reload;
+    assert_eq!(
+        reload,
+        crate::config::settings::ReloadOptions {
+            reload: false,
+            reload_state: crate::config::settings::ReloadState::Reset
+        }
+    );
+    assert_eq!(read(VM).functions[0].reload, crate::config::settings::ReloadOptions::default());
+    assert_eq!(
+        problems(&with("reload = 'maybe', reload_state = 'drop', reloud = true")),
+        [
+            "functions.vm.loader.reload: invalid type: string \"maybe\", expected a boolean",
+            "functions.vm.loader.reload_state: unknown variant `drop`, expected `keep` or `reset`",
+            "functions.vm.loader.reloud: unknown key, did you mean 'reload'?",
+        ]
+    );
 }

@@ -1,6 +1,7 @@
 //! What later versions will have is refused as such; contradictions are refused with the way out.
 
 use super::*;
+use crate::config::settings::{Isolation, Standby};
 
 /// The problems of the function with this line in its table.
 fn with(line: &str) -> Vec<String> {
@@ -27,15 +28,8 @@ fn components_of_later_versions() {
 
 #[test]
 fn options_of_later_versions() {
-    for option in ["standby", "memory_limit", "max_events", "max_resident", "max_age"] {
-        assert_eq!(with(&format!("{option} = 1")), [format!("functions.vm.{option}: {LATER}")]);
-    }
-    for option in ["key", "ttl", "max_bytes", "scope"] {
+    for option in ["key", "ttl", "max_bytes"] {
         assert_eq!(with(&format!("state.{option} = 'x'")), [format!("functions.vm.state.{option}: {LATER}")]);
-    }
-    for option in ["reload", "reload_state"] {
-        let text = VM.replace("'f.py'", &format!("'f.py', {option} = true"));
-        assert_eq!(problems(&text), [format!("functions.vm.loader.{option}: {LATER}")]);
     }
     let text = VM.replace("'ticker'", "'ticker', lease = '5s'");
     assert_eq!(problems(&text), [format!("functions.vm.source.lease: {LATER}")]);
@@ -44,20 +38,56 @@ fn options_of_later_versions() {
 #[test]
 fn values_of_later_versions() {
     assert_eq!(
-        with("isolation = 'process'"),
-        ["functions.vm.isolation: 'process' is not available in this version; functions run inline"]
-    );
-    assert_eq!(
-        with("timeout = '10s'"),
-        ["functions.vm.timeout: needs isolation = \"process\", which is not available in this version"]
-    );
-    assert_eq!(with("workers = 0"), ["functions.vm.workers: '0' workers cannot work; the least is 1"]);
-    assert_eq!(with("workers = 2"), ["functions.vm.workers: '2' workers are not available in this version; only 1 is"]);
-    assert_eq!(
         with("errors.then = 'dead_letter'"),
         ["functions.vm.errors.then: 'dead_letter' is not available in this version; use skip or stop"]
     );
     assert_eq!(with("timeout = 0\nworkers = 1\nisolation = 'inline'\nerrors.then = 'stop'\nhandlr = 1").len(), 1);
+}
+
+#[test]
+fn options_about_workers() {
+    let needs = |option: &str| format!("functions.vm.{option}: needs isolation = \"process\"");
+    assert_eq!(
+        with(
+            "isolation = 'inline'\ntimeout = '1s'\nworkers = 2\nstandby = 'none'\nmemory_limit = '1GiB'\nmax_events = 5\n\
+             max_resident = '1MiB'\nmax_age = '1h'"
+        ),
+        ["max_age", "max_events", "max_resident", "memory_limit", "standby", "timeout", "workers"].map(needs)
+    );
+    assert_eq!(with("workers = 0"), ["functions.vm.workers: '0' workers cannot work; the least is 1"]);
+    let zero =
+        |option: &str| format!("functions.vm.{option}: is 0, which no worker could meet; leave it out for no limit");
+    assert_eq!(
+        with("memory_limit = 0\nmax_events = 0\nmax_resident = 0\nmax_age = 0"),
+        ["max_age", "max_events", "max_resident", "memory_limit"].map(zero)
+    );
+    assert_eq!(
+        with("workers = 2"),
+        [
+            "functions.vm.workers: '2' workers cannot share one state; set state.scope = \"worker\" to give each its own, or \
+          workers = 1"
+        ]
+    );
+    let latest = VM.replace("'ticker'", "'newest'");
+    assert_eq!(
+        problems(&format!("{latest}workers = 3\nstate.scope = 'worker'\n")),
+        [
+            "functions.vm.workers: '3' workers cannot share the source 'newest', which gives one value at a time; set 1, or \
+          use a queue"
+        ]
+    );
+    let bare = "[functions.other]\nsource.use = 'ticker'\nexecutor.use = 'bare'\n";
+    assert_eq!(
+        problems(&format!("{bare}timeout = 1\n")),
+        ["functions.other.timeout: is for worker processes; the executor 'bare' has none"]
+    );
+    let settings = read(&format!(
+        "{VM}workers = 2\nstate.scope = 'worker'\ntimeout = '1s'\nmemory_limit = '64MiB'\nmax_age = '1h'\nstandby = 'none'\n"
+    ));
+    let options = &settings.functions[0].options;
+    assert_eq!((options.workers, options.isolation, options.standby), (2, Isolation::Process, Standby::None));
+    assert_eq!(options.memory_limit.map(|size| size.0), Some(64 << 20));
+    assert_eq!(read(bare).functions[0].options.isolation, Isolation::Inline);
 }
 
 #[test]
@@ -82,14 +112,16 @@ fn wrong_values_of_a_functions_own_options() {
 
 #[test]
 fn one_function_of_some_executors_fits_into_a_process() {
-    let second = VM.replace("functions.vm", "functions.other");
+    let first = format!("{VM}isolation = 'inline'\n");
+    let second = first.replace("functions.vm", "functions.other");
     assert_eq!(
-        problems(&format!("{VM}{second}")),
+        problems(&format!("{first}{second}")),
         [
-            "functions.other: a second function of the executor 'python' beside 'vm': without isolation = \"process\", which \
-          is not available in this version, a process holds one; run one gaugefn for each"
+            "functions.other: a second function of the executor 'python' with isolation = \"inline\" beside 'vm': a process \
+          holds one; use isolation = \"process\" for one of them"
         ]
     );
+    assert_eq!(read(&format!("{VM}{second}{}", VM.replace("functions.vm", "functions.third"))).functions.len(), 3);
     let bare = "[functions.other]\nsource.use = 'ticker'\nexecutor.use = 'bare'\n";
     assert_eq!(read(&format!("{VM}{bare}{}", bare.replace("other", "third"))).functions.len(), 3);
 }

@@ -4,6 +4,7 @@ mod faults;
 mod order;
 mod policy;
 mod receipts;
+mod reload;
 mod retries;
 mod start;
 mod stopping;
@@ -82,6 +83,7 @@ impl Bench {
             sinks: self.sinks.into_iter().map(boxed).collect(),
             errors: self.errors,
             drain: self.drain,
+            reload: None,
         };
         (parts, self.board)
     }

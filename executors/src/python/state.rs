@@ -1,0 +1,108 @@
+//! `context.env` as text, and back: see `docs/state.md`.
+//!
+//! Each top-level key is an entry of its own, so that one that cannot be encoded does not keep back the rest, and an
+//! unchanged one can be told by its bytes. Where the env is not a plain dict, a first entry without a key text says
+//! what it is: the empty `OrderedDict`, `defaultdict` or `Counter` that the others go into, or the whole of any other
+//! value.
+//!
+//! Types are exact: an instance of a class of the function's own would come back as something else, so it is not
+//! encoded. That an object was in two places is not kept: it comes back as two.
+
+mod decode;
+mod encode;
+mod kinds;
+mod lost;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use runtime_core::contract::Env;
+
+use decode::Builder;
+use encode::Encoder;
+use lost::{Lost, shown};
+
+/// A state as text.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    /// What could be encoded.
+    pub(super) env: Env,
+    /// What could not, a few words for each top-level key: `'cache'.conn (a socket.socket)`.
+    pub(super) lost: Vec<String>,
+}
+
+/// Encodes an env of any kind. It runs no code of the function's, so it can neither raise nor change anything.
+pub(super) fn encode(py: Python<'_>, env: &Bound<'_, PyAny>) -> Encoded {
+    let mut encoder = Encoder::new(py);
+    let mut entries = Vec::new();
+    let mut lost = Vec::new();
+
+    let pairs = match encoder.pairs(env) {
+        Some(pairs) => pairs,
+        None => {
+            match encoder.text(env) {
+                Ok(text) => entries.push((Bytes::new(), Bytes::from(text))),
+                Err(reason) => lost.push(reason.named("context.env")),
+            }
+            return Encoded { env: Env(entries), lost };
+        }
+    };
+    if !env.is_exact_instance_of::<PyDict>() {
+        match encoder.empty(env) {
+            Ok(text) => entries.push((Bytes::new(), Bytes::from(text))),
+            Err(reason) => lost.push(reason.named("context.env itself")),
+        }
+    }
+    // two keys may have one text: NaN is not equal to NaN
+    let mut odd = HashSet::new();
+    for (key, value) in pairs {
+        let text = match encoder.text(&key) {
+            Ok(text) => text,
+            Err(reason) => {
+                lost.push(reason.named("a key"));
+                continue;
+            }
+        };
+        if !text.starts_with('"') && !odd.insert(text.clone()) {
+            lost.push(Lost::new("a second key with this text").named(&shown(&key)));
+            continue;
+        }
+        match encoder.text(&value) {
+            Ok(value) => entries.push((Bytes::from(text), Bytes::from(value))),
+            Err(reason) => lost.push(reason.named(&shown(&key))),
+        }
+    }
+    Encoded { env: Env(entries), lost }
+}
+
+/// The env of a state.
+///
+/// # Errors
+/// `ValueError`, with the entry and what is wrong in it: the text is damaged, a newer version wrote it, or a value in it
+/// needs a module that is not there.
+pub(super) fn decode(py: Python<'_>, env: &Env) -> PyResult<Py<PyAny>> {
+    let mut builder = Builder::new(py);
+    let mut whole = PyDict::new(py).into_any();
+    for (index, (key, value)) in env.0.iter().enumerate() {
+        let failed = |error: &dyn std::fmt::Display| {
+            let name = if key.is_empty() { "what it is".into() } else { String::from_utf8_lossy(key) };
+            PyValueError::new_err(format!("the saved state cannot be read, entry {name}: {error}"))
+        };
+        let mut part = |text: &Bytes| {
+            let text = std::str::from_utf8(text).map_err(|error| failed(&error))?;
+            state_codec::read(text, &mut builder).map_err(|error| failed(&error))
+        };
+        if key.is_empty() && index == 0 {
+            whole = part(value)?;
+            continue;
+        }
+        let (key, value) = (part(key)?, part(value)?);
+        whole.set_item(key, value).map_err(|error| failed(error.value(py)))?;
+    }
+    Ok(whole.unbind())
+}

@@ -1,0 +1,106 @@
+//! What the function measures: kept here and sent with the outcomes of each batch.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
+
+use super::super::protocol::measures::{Measure, Measures, Name};
+
+/// What has happened since the last batch.
+static SINCE: Mutex<Option<Since>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Since {
+    counts: HashMap<Name, u64>,
+    /// In their order: a gauge may be set and then raised.
+    rest: Vec<Measure>,
+}
+
+/// More would be a function that measures in a loop of its own while nothing is called.
+const MOST: usize = 100_000;
+
+/// From now on this process measures for its parent.
+pub(super) fn begin() {
+    // nothing else is going to take the place
+    let _ = metrics::set_global_recorder(Forward);
+}
+
+/// What was measured since the last time, if anything was.
+pub(super) fn take() -> Option<Measures> {
+    let since = SINCE.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let counts = since.counts.into_iter().map(|(name, value)| Measure::Count { name, value });
+    Some(Measures { measures: counts.chain(since.rest).collect() })
+}
+
+fn note(with: impl FnOnce(&mut Since)) {
+    let mut since = SINCE.lock().unwrap_or_else(PoisonError::into_inner);
+    let since = since.get_or_insert_default();
+    if since.rest.len() < MOST {
+        with(since);
+    }
+}
+
+struct Forward;
+
+impl Recorder for Forward {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(Named::of(key)))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(Named::of(key)))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Named::of(key)))
+    }
+}
+
+struct Named(Name);
+
+impl Named {
+    fn of(key: &Key) -> Self {
+        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
+        Self(Name { name: key.name().to_owned(), labels })
+    }
+}
+
+impl CounterFn for Named {
+    fn increment(&self, value: u64) {
+        note(|since| match since.counts.get_mut(&self.0) {
+            Some(count) => *count = count.saturating_add(value),
+            None => drop(since.counts.insert(self.0.clone(), value)),
+        });
+    }
+
+    fn absolute(&self, value: u64) {
+        note(|since| since.rest.push(Measure::CountAt { name: self.0.clone(), value }));
+    }
+}
+
+impl GaugeFn for Named {
+    fn increment(&self, value: f64) {
+        note(|since| since.rest.push(Measure::Raise { name: self.0.clone(), value }));
+    }
+
+    fn decrement(&self, value: f64) {
+        GaugeFn::increment(self, -value);
+    }
+
+    fn set(&self, value: f64) {
+        note(|since| since.rest.push(Measure::Set { name: self.0.clone(), value }));
+    }
+}
+
+impl HistogramFn for Named {
+    fn record(&self, value: f64) {
+        note(|since| since.rest.push(Measure::Observe { name: self.0.clone(), value }));
+    }
+}

@@ -1,0 +1,128 @@
+//! The function as the engine sees it: one worker, or several that share the events of a batch.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use runtime_core::Fault;
+use runtime_core::contract::{Call, Event, Function, Legacy, Outcome};
+
+use super::super::protocol::HandedOver;
+use super::Pool;
+use super::slot::Slot;
+
+/// A function in worker processes.
+pub(super) struct Apart {
+    slots: Vec<Slot>,
+    pool: Arc<Pool>,
+}
+
+impl Apart {
+    /// At least one slot.
+    pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>) -> Self {
+        Self { slots, pool }
+    }
+}
+
+/// Events of a batch that no worker has yet.
+struct Left<'a> {
+    events: &'a [Event],
+    next: usize,
+    workers: usize,
+}
+
+impl<'a> Left<'a> {
+    /// The next piece, with the place of its first event. Pieces become smaller, so that all workers end together
+    /// however much the events differ.
+    fn take(&mut self) -> Option<(usize, &'a [Event])> {
+        let left = self.events.len() - self.next;
+        let length = (left / (2 * self.workers)).max(1).min(left);
+        let piece = (self.next, &self.events[self.next..self.next + length]);
+        self.next += length;
+        (length > 0).then_some(piece)
+    }
+}
+
+#[async_trait]
+impl Function for Apart {
+    async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault> {
+        if let [slot] = self.slots.as_mut_slice() {
+            return Ok(slot.call(events, &call).await);
+        }
+        let left = Mutex::new(Left { events, next: 0, workers: self.slots.len() });
+        let work = self.slots.iter_mut().map(async |slot| {
+            let mut pieces = Vec::new();
+            loop {
+                let piece = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let Some((first, piece)) = piece else { return pieces };
+                pieces.push((first, slot.call(piece, &call).await));
+            }
+        });
+        let mut pieces: Vec<_> = join_all(work).await.into_iter().flatten().collect();
+        pieces.sort_by_key(|(first, _)| *first);
+        Ok(pieces.into_iter().flat_map(|(_, outcomes)| outcomes).collect())
+    }
+
+    async fn hand_over(&mut self) -> Result<Legacy, Fault> {
+        let mut all = Vec::new();
+        for slot in &mut self.slots {
+            all.push(slot.hand_over().await?);
+        }
+        let lost: Vec<_> = all.iter().flat_map(|handed| handed.lost.iter().cloned()).collect();
+        if all.len() > 1 && lost.is_empty() {
+            // each worker has a state of its own, and its successor in the same place gets it
+            return Ok(Legacy::Live(Box::new(all)));
+        }
+        let env = all.into_iter().next().map(|handed| handed.env).unwrap_or_default();
+        Ok(Legacy::Encoded { env, lost })
+    }
+
+    async fn take_over(&mut self, legacy: Option<Legacy>) -> Result<(), Fault> {
+        let mut states = match legacy {
+            None => Vec::new(),
+            Some(Legacy::Encoded { env, .. }) => vec![env],
+            Some(Legacy::Live(live)) => match live.downcast::<Vec<HandedOver>>() {
+                Ok(all) => all.into_iter().map(|handed| handed.env).collect(),
+                Err(_) => return Err(Fault::internal("a function in workers was handed objects of this process")),
+            },
+        }
+        .into_iter();
+        for slot in &mut self.slots {
+            slot.take_over(states.next()).await?;
+        }
+        Ok(())
+    }
+
+    async fn retire(&mut self) -> Result<(), Fault> {
+        // what is kept ready is the next version's
+        join_all(self.slots.iter_mut().map(Slot::close)).await.into_iter().collect()
+    }
+
+    async fn close(&mut self) -> Result<(), Fault> {
+        self.pool.empty();
+        self.retire().await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_smaller_and_leave_nothing() {
+        let events: Vec<_> = (0..100).map(|n| Event::new(n.to_string(), "")).collect();
+        let mut left = Left { events: &events, next: 0, workers: 2 };
+        let mut seen = 0;
+        let mut sizes = Vec::new();
+        while let Some((first, piece)) = left.take() {
+            assert_eq!(first, seen);
+            assert_eq!(piece[0].id, seen.to_string());
+            seen += piece.len();
+            sizes.push(piece.len());
+        }
+        assert_eq!(seen, 100);
+        assert_eq!((sizes[0], *sizes.last().unwrap()), (25, 1));
+        assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+    }
+}

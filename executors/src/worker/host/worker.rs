@@ -1,0 +1,497 @@
+//! One worker process: started, asked, and ended one way or another.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use runtime_core::Fault;
+use runtime_core::contract::{Brief, Call, Env, Event, Outcome};
+use runtime_core::options::{Size, Span};
+use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{sleep_until, timeout};
+
+use super::super::dump;
+use super::super::exit::Exit;
+use super::super::memory;
+use super::super::output::Output;
+use super::super::protocol::measures::Measures;
+use super::super::protocol::outcome::decode_one;
+use super::super::protocol::{
+    BatchRef, Frame, HandedOver, Hello, Incoming, Kind, Outcomes, Outgoing, Prepare, ProtocolError, Rare, Ready,
+    Refused, TakeOver, frame,
+};
+use super::super::reap::kill_tree;
+use super::super::records::Records;
+use super::super::shared::{Area, slot_of};
+use super::super::spawn::{Lifeline, Process, Spawned, Start};
+use super::Plan;
+use super::ears::Ears;
+
+/// A process that has not even said hello after this time never will.
+const GREETING: Duration = Duration::from_secs(30);
+
+/// How long a process may take to end after it has said that it will.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How often the memory of a worker is looked at while it runs.
+const SAMPLE: Duration = Duration::from_millis(200);
+
+/// Why a worker does not answer.
+#[derive(Debug)]
+enum Gone {
+    /// Its process has ended.
+    Exit(Exit),
+    /// It says what cannot be understood; its process may well live.
+    Broken(ProtocolError),
+}
+
+impl From<ProtocolError> for Gone {
+    fn from(error: ProtocolError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Gone {
+    fn fault(self, doing: &str) -> Fault {
+        match self {
+            Self::Exit(exit) => Fault::function(format!("the worker process {} while {doing}", ended(exit))),
+            Self::Broken(error) => error.into(),
+        }
+    }
+}
+
+/// "was killed by SIGSEGV", "exited with 3".
+fn ended(exit: Exit) -> String {
+    match exit {
+        Exit::Code(_) => exit.to_string(),
+        Exit::Signal { .. } => format!("was {exit}"),
+    }
+}
+
+/// What became of a call.
+pub(super) enum Called {
+    /// An outcome for each event.
+    Whole(Vec<Outcome>),
+    /// The worker is no more.
+    Broken {
+        /// Of the events that were finished before.
+        done: Vec<Outcome>,
+        /// Whether the event after those was running, so that this is its end.
+        culprit: bool,
+        /// What happened.
+        fault: Fault,
+        /// Why it was killed, if it was.
+        killed: Option<&'static str>,
+    },
+}
+
+/// Why a worker was killed during a call.
+enum Kill {
+    Timeout { index: usize, elapsed: Duration },
+    Memory { resident: u64, limit: u64 },
+}
+
+/// A worker.
+pub(super) struct Worker {
+    process: Process,
+    incoming: Incoming<OwnedReadHalf>,
+    out: Outgoing<OwnedWriteHalf>,
+    area: Arc<Area>,
+    dump: Receiver,
+    dump_signal: Option<i32>,
+    ears: Ears,
+    batches: u64,
+    /// Since when it runs.
+    pub(super) started: Instant,
+    /// With how many events it was called.
+    pub(super) events: u64,
+    sampled: Instant,
+    /// When its memory was last looked at, in bytes.
+    pub(super) resident: u64,
+    /// Dropped last, and with it whatever of the process is left.
+    _lifeline: Lifeline,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("pid", &self.process.pid()).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Starts a process and hears its greeting.
+    pub(super) async fn start(plan: &Plan, brief: &Brief) -> Result<Self, Fault> {
+        let failed = |error: std::io::Error| Fault::internal("no worker process can be started").caused_by(error);
+        let Spawned { process, socket, dump, records, stdout, stderr, area, lifeline } =
+            Start::own().spawn().map_err(failed)?;
+        let (read, write) = socket.into_split();
+        let area = Arc::new(area);
+        let pid = process.pid().cast_unsigned();
+        let ears = Ears::open(&brief.function, pid, Records::new(records), Output::new(stdout, stderr), &area);
+        let mut worker = Self {
+            process,
+            incoming: Incoming::new(read),
+            out: Outgoing::new(write),
+            area,
+            dump,
+            dump_signal: None,
+            ears,
+            batches: 0,
+            started: Instant::now(),
+            events: 0,
+            sampled: Instant::now(),
+            resident: 0,
+            _lifeline: lifeline,
+        };
+        let greeting = timeout(GREETING, worker.frame()).await.map_err(|_| {
+            Fault::internal(format!(
+                "a worker process of '{}' says nothing: this machine is overloaded",
+                plan.workers.function
+            ))
+        })?;
+        let hello = match greeting {
+            Ok(frame) => Hello::decode(&frame.expect(Kind::Hello)?)?,
+            Err(gone) => return Err(worker.lost(gone, "starting").await),
+        };
+        hello.check()?;
+        Ok(worker)
+    }
+
+    /// Has it make what every function of its executor needs.
+    pub(super) async fn warm(&mut self, wanted: &Prepare) -> Result<(), Fault> {
+        self.out.send(|out| wanted.encode_as(Kind::Warm, out)).await?;
+        self.ready("starting").await
+    }
+
+    /// Has it load the function.
+    pub(super) async fn prepare(&mut self, wanted: &Prepare) -> Result<(), Fault> {
+        self.out.send(|out| wanted.encode(out)).await?;
+        self.ready("loading the function").await
+    }
+
+    async fn ready(&mut self, doing: &str) -> Result<(), Fault> {
+        let body = self.answer(Kind::Ready, doing).await?;
+        self.dump_signal = Ready::decode(&body)?.dump_signal;
+        Ok(())
+    }
+
+    /// The state of its function.
+    pub(super) async fn hand_over(&mut self) -> Result<HandedOver, Fault> {
+        self.out.send(|out| bare(out, Kind::HandOver)).await?;
+        let body = self.answer(Kind::HandedOver, "handing over its state").await?;
+        Ok(HandedOver::decode(body)?)
+    }
+
+    /// Has its function begin with this state.
+    pub(super) async fn take_over(&mut self, env: Option<Env>) -> Result<(), Fault> {
+        self.out.send(|out| TakeOver { env }.encode(out)).await?;
+        self.answer(Kind::TookOver, "taking over a state").await.map(drop)
+    }
+
+    /// Ends it, after its function has run what it has registered for that.
+    pub(super) async fn close(mut self) -> Result<(), Fault> {
+        let closed = async {
+            self.out.send(|out| bare(out, Kind::Close)).await?;
+            self.answer(Kind::Closed, "closing").await
+        };
+        let closed = closed.await.map(drop);
+        let farewell = timeout(FAREWELL, self.process.watch().ended()).await;
+        if farewell.is_err() {
+            tracing::warn!(worker = self.process.pid(), "a worker process does not end and is killed");
+        }
+        // also what it leaves behind
+        self.bury().await;
+        closed
+    }
+
+    /// Whether its process runs.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.process.watch().exit(), Ok(None))
+    }
+
+    /// Looks at its memory, unless that was just done.
+    pub(super) fn sample(&mut self) {
+        if self.sampled.elapsed() >= SAMPLE || self.resident == 0 {
+            self.sampled = Instant::now();
+            self.resident = memory::resident(self.process.pid()).unwrap_or(self.resident);
+        }
+    }
+
+    /// Calls its function with these events, under the limits of the plan.
+    pub(super) async fn call(&mut self, plan: &Plan, events: &[Event], call: &Call) -> Called {
+        self.batches += 1;
+        let (id, slot) = (self.batches, slot_of(self.batches));
+        self.events += events.len() as u64;
+        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).begin(slot, events);
+        let limit = plan.workers.timeout;
+        let batch = BatchRef { id, limit, env: call.env.as_ref(), base_version: call.base_version, events };
+        let sent = self.out.send(|out| batch.encode(out)).await;
+        let answered = match sent {
+            Ok(()) => self.outcomes(plan, id, events.len()).await,
+            // a batch that is too large for the protocol is this batch's own fault
+            Err(error @ ProtocolError::TooLong { .. }) => {
+                let fault = || Fault::event(error.to_string());
+                return Called::Whole(
+                    events.iter().map(|_| runtime_core::contract::Returned::Failed(fault()).into()).collect(),
+                );
+            }
+            // it has ended, which is about to be heard
+            Err(_) => self.outcomes(plan, id, events.len()).await,
+        };
+        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).end();
+        match answered {
+            Ok(outcomes) => {
+                // memory that only large outcomes needed
+                let _ = self.area.trim(slot);
+                Called::Whole(outcomes)
+            }
+            Err(end) => self.broken(id, events.len(), end, limit).await,
+        }
+    }
+
+    async fn outcomes(&mut self, plan: &Plan, id: u64, count: usize) -> Result<Vec<Outcome>, End> {
+        let slot = slot_of(id);
+        let (timeout, memory_limit) = (plan.workers.timeout, plan.workers.memory_limit);
+        let begun = Instant::now();
+        let mut check = timeout.map(|timeout| begun + timeout);
+        loop {
+            let sample = memory_limit.map(|_| self.sampled + SAMPLE);
+            let next = [check, sample].into_iter().flatten().min();
+            let look = async {
+                match next {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                frame = self.frame() => {
+                    let frame = frame?;
+                    return match frame.kind {
+                        Kind::Outcomes => self.read(slot, frame.body, id, count),
+                        Kind::Refused => Err(End::Refused(Refused::decode(&frame.body).map_err(Gone::from)?.fault.fault())),
+                        got => Err(Gone::from(ProtocolError::Unexpected { expected: Kind::Outcomes, got }).into()),
+                    };
+                }
+                () = look => {}
+            }
+            let now = Instant::now();
+            if let (Some(limit), true) = (memory_limit, sample.is_some_and(|at| at <= now)) {
+                self.sample();
+                if self.resident > limit {
+                    return Err(End::Kill(Kill::Memory { resident: self.resident, limit }));
+                }
+            }
+            if let (Some(limit), true) = (timeout, check.is_some_and(|at| at <= now)) {
+                let running = self.area.progress(slot).filter(|progress| progress.batch == id);
+                match running.and_then(|progress| progress.running) {
+                    Some((index, since)) if since + limit <= now => {
+                        return Err(End::Kill(Kill::Timeout { index, elapsed: now - since }));
+                    }
+                    Some((_, since)) => check = Some(since + limit),
+                    // between two events, or before the first
+                    None => check = Some(now + limit.min(Duration::from_millis(10))),
+                }
+            }
+        }
+    }
+
+    /// The outcomes of a whole batch: those in the shared area, then those of the frame.
+    fn read(&self, slot: usize, body: Bytes, id: u64, count: usize) -> Result<Vec<Outcome>, End> {
+        let framed = Outcomes::decode(body).map_err(Gone::from)?;
+        let damaged = || End::from(Gone::from(ProtocolError::Malformed("outcomes of another batch")));
+        if framed.batch != id {
+            return Err(damaged());
+        }
+        let stored = self.area.outcomes(slot, count).into_iter().map(decode_one);
+        let mut all = stored.collect::<Result<Vec<_>, _>>().map_err(Gone::from)?;
+        if all.len() != framed.first || all.len() + framed.outcomes.len() != count {
+            return Err(damaged());
+        }
+        all.extend(framed.outcomes);
+        Ok(all)
+    }
+
+    /// Ends a worker that did not finish its batch, and saves what it had finished.
+    async fn broken(&mut self, id: u64, count: usize, end: End, limit: Option<Duration>) -> Called {
+        let slot = slot_of(id);
+        let mut report = String::new();
+        let (mut expired, mut killed) = (None, None);
+        if let End::Kill(kill) = &end {
+            if let (Kill::Timeout { .. }, Some(_)) = (kill, self.dump_signal) {
+                report = dump::ask(self.process.watch(), &self.dump).await;
+            }
+            killed = Some(match kill {
+                Kill::Timeout { .. } => "timeout",
+                Kill::Memory { .. } => "memory",
+            });
+            if let Kill::Timeout { index, .. } = kill {
+                expired = Some(*index);
+            }
+        }
+        let exit = self.bury().await;
+        if report.is_empty() && killed.is_none() {
+            report = dump::rest(&self.dump);
+        }
+        let progress = self.area.progress(slot).filter(|progress| progress.batch == id);
+        let done: Vec<_> = match progress {
+            Some(_) => self.area.outcomes(slot, count).into_iter().map_while(|bytes| decode_one(bytes).ok()).collect(),
+            None => Vec::new(),
+        };
+        let running = progress.and_then(|progress| progress.running).map(|(index, _)| index);
+        let fault = match end {
+            End::Kill(Kill::Timeout { elapsed, .. }) => {
+                let limit = limit.unwrap_or(elapsed);
+                let place = innermost(&report).map(|place| format!(", stuck at {place}")).unwrap_or_default();
+                Fault::function(format!(
+                    "no answer within {}: the worker was killed after {:.2}s{place}",
+                    Span(limit),
+                    elapsed.as_secs_f64()
+                ))
+            }
+            End::Kill(Kill::Memory { resident, limit }) => Fault::function(format!(
+                "the worker was killed at {:.0} MiB of resident memory; memory_limit is {}",
+                resident as f64 / f64::from(1 << 20),
+                Size(limit)
+            )),
+            End::Refused(fault) => fault,
+            End::Gone(Gone::Broken(error)) => Fault::from(error),
+            End::Gone(Gone::Exit(_)) => {
+                let how = exit.map_or_else(|| "has ended".to_owned(), ended);
+                Fault::function(format!("the worker {how}"))
+            }
+        };
+        let fault = if report.is_empty() { fault } else { fault.with_report(report) };
+        let culprit = match expired {
+            // it may have come to an end in the last moment
+            Some(expired) => expired == done.len(),
+            None => running == Some(done.len()),
+        };
+        Called::Broken { done, culprit, fault, killed }
+    }
+
+    /// Kills what is left of it and of all that it has started, and hears its last words.
+    async fn bury(&mut self) -> Option<Exit> {
+        let root = self.process.root().clone();
+        if let Ok(killed) = tokio::task::spawn_blocking(move || kill_tree(&root)).await
+            && !killed.survivors.is_empty()
+        {
+            tracing::error!("processes of a worker cannot be killed: {:?}", killed.survivors);
+        }
+        let exit = self.process.watch().ended().await.ok();
+        // its number may be another's from now on
+        let _ = self.process.watch().reap();
+        self.ears.finish().await;
+        exit
+    }
+
+    /// What to say of a worker that ended while it was asked for something else than a call.
+    async fn lost(&mut self, gone: Gone, doing: &str) -> Fault {
+        let exit = self.bury().await;
+        let gone = match (gone, exit) {
+            (Gone::Exit(_), Some(exit)) => Gone::Exit(exit),
+            (gone, _) => gone,
+        };
+        let report = dump::rest(&self.dump);
+        let fault = gone.fault(doing);
+        if report.is_empty() { fault } else { fault.with_report(report) }
+    }
+
+    /// The body of the answer of this kind.
+    async fn answer(&mut self, wanted: Kind, doing: &str) -> Result<Bytes, Fault> {
+        match self.frame().await {
+            Ok(frame) if frame.kind == Kind::Refused => Err(Refused::decode(&frame.body)?.fault.fault()),
+            Ok(frame) => Ok(frame.expect(wanted)?),
+            Err(gone) => Err(self.lost(gone, doing).await),
+        }
+    }
+
+    /// The next frame that is an answer. Dropping the future loses nothing.
+    async fn frame(&mut self) -> Result<Frame, Gone> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.incoming.next_frame() => match frame {
+                    Ok(Some(frame)) => frame,
+                    // it closes its socket by ending, or user code has done so
+                    Ok(None) => match timeout(FAREWELL, self.process.watch().ended()).await {
+                        Ok(Ok(exit)) => return Err(Gone::Exit(exit)),
+                        _ => return Err(Gone::Broken(ProtocolError::Cut)),
+                    },
+                    Err(ProtocolError::Io(_)) => match timeout(FAREWELL, self.process.watch().ended()).await {
+                        Ok(Ok(exit)) => return Err(Gone::Exit(exit)),
+                        _ => return Err(Gone::Broken(ProtocolError::Cut)),
+                    },
+                    Err(error) => return Err(Gone::Broken(error)),
+                },
+                exit = self.process.watch().ended() => {
+                    // forked processes may hold the socket; what it said before it ended counts
+                    match self.incoming.next_frame().now_or_never() {
+                        Some(Ok(Some(frame))) => frame,
+                        _ => return Err(exit.map_or_else(|error| Gone::Broken(error.into()), Gone::Exit)),
+                    }
+                }
+            };
+            if frame.kind == Kind::Measures {
+                // a measurement that cannot be read is no reason to lose a result
+                if let Ok(measures) = Measures::decode(&frame.body) {
+                    measures.replay();
+                }
+                continue;
+            }
+            return Ok(frame);
+        }
+    }
+}
+
+/// Why a batch has no answer.
+enum End {
+    Gone(Gone),
+    Refused(Fault),
+    Kill(Kill),
+}
+
+impl From<Gone> for End {
+    fn from(gone: Gone) -> Self {
+        Self::Gone(gone)
+    }
+}
+
+fn bare(out: &mut Vec<u8>, kind: Kind) -> Result<(), ProtocolError> {
+    frame::encode_bare(out, kind);
+    Ok(())
+}
+
+/// The innermost frame of the thread that was asked, in a text of `faulthandler`: `/opt/f.py:7 in handler`.
+fn innermost(report: &str) -> Option<String> {
+    let main = report
+        .split("\n\n")
+        .find(|thread| thread.starts_with("Current thread"))
+        .or_else(|| report.split("\n\n").last())?;
+    // Python's own files at the top of the stack are how the function waits, not where
+    let frames = main.lines().filter_map(|line| {
+        let (file, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
+        let (line, name) = rest.split_once(" in ")?;
+        Some((file, line, name))
+    });
+    let frames: Vec<_> = frames.collect();
+    let (file, line, name) = frames.first()?;
+    Some(format!("{file}:{line} in {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_frame_is_read_off_a_dump() {
+        let report = "Thread 0x00007f (most recent call first):\n  File \"/usr/lib/threading.py\", line 5 in wait\n\n\
+                      Current thread 0x00008f (most recent call first):\n  File \"/opt/f.py\", line 7 in inner\n  \
+                      File \"/opt/f.py\", line 3 in handler\n";
+        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:7 in inner"));
+        assert_eq!(innermost("no stack"), None);
+    }
+}
