@@ -7,6 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 COUNT ?= 10
 
+# What runs a second time with functions inside gaugefn's own process: the heart of it, and all that can.
+END_TO_END := test(/^(idioms|changes|stopping)::/)
+BOTH_WAYS := test(/^(admin|changes|deployment|faults|idioms|local|python_errors|stopping|watch)::/)
+
 # Where rustup put cargo, also in shells that read no profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -21,11 +25,13 @@ demo: ## COUNT=10 live metrics of this machine through the example function
 test: ## all tests, a few minutes
 	scripts/setup
 	cargo nextest run --workspace --locked
+	GAUGEFN_TEST_ISOLATION=inline cargo nextest run --locked --test it -E '$(END_TO_END)'
 	cargo test --workspace --locked --doc
 
 soak: ## the same tests at full length on the release binary, then image and benchmark
 	scripts/setup
 	GAUGEFN_TIER=soak cargo nextest run --profile soak --release --workspace --locked
+	GAUGEFN_TIER=soak GAUGEFN_TEST_ISOLATION=inline cargo nextest run --profile soak --release --locked --test it -E '$(BOTH_WAYS)'
 	scripts/image
 	scripts/image --run
 	scripts/bench

@@ -101,6 +101,10 @@ fn describe() {
     describe_gauge!("gaugefn_function_info", "The content hash of the function's code.");
     describe_gauge!("gaugefn_redis_up", "1 while every Redis server in use answers.");
     describe_counter!("gaugefn_redis_reconnects_total", "Broken connections to Redis that were replaced.");
+    describe_gauge!("gaugefn_stream_lag", "Entries of the stream that the group has not got yet.");
+    describe_gauge!("gaugefn_stream_pending", "Entries that were given to any consumer and are not done.");
+    describe_counter!("gaugefn_stream_claimed_total", "Entries taken over from consumers that are gone.");
+    describe_counter!("gaugefn_stream_trimmed_total", "Entries deleted from the stream before they were done.");
     describe_gauge!("gaugefn_watch_mode", "1 for the way in which changes of the key are noticed.");
     describe_gauge!("gaugefn_build_info", "The version.");
     metrics::gauge!("gaugefn_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);

@@ -7,6 +7,7 @@ use runtime_core::config::settings::{LogFormat, LogOptions};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -32,10 +33,32 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(own).map_err(|error| format!("'{text}' is no filter: {error}"))
 }
 
-/// Begins to log. Only the first call of a process counts.
+/// Begins to log on standard error. Only the first call of a process counts.
 pub(crate) fn start(options: &LogOptions) {
+    begin(options, std::io::stderr);
+}
+
+/// Begins to log under `run`: where each line is to be JSON, what user code writes past the log becomes lines of it, of
+/// this function.
+pub(crate) fn start_for(options: &LogOptions, function: &str) {
+    if options.format == LogFormat::Json {
+        match crate::stdio::capture(function) {
+            Ok(stderr) => return begin(options, std::sync::Mutex::new(stderr)),
+            Err(error) => {
+                begin(options, std::io::stderr);
+                tracing::warn!("what user code writes to descriptors 1 and 2 is no json: {error}");
+            }
+        }
+    }
+    begin(options, std::io::stderr);
+}
+
+fn begin<W>(options: &LogOptions, to: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = filter(&options.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(to);
     let started = match options.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).event_format(Text).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),

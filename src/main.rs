@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         stdout,
         leave: |code| {
             runtime_core::scratch::remove_all();
+            stdio::release();
             #[allow(clippy::exit, clippy::disallowed_methods, reason = "user code may hold the first thread for ever")]
             std::process::exit(i32::from(code))
         },
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(command).unwrap_or(runtime_core::contract::Blame::Internal.exit_code());
     // a blocked read of standard input must not hold up the end
     runtime.shutdown_background();
+    stdio::release();
     ExitCode::from(code)
 }
 

@@ -50,6 +50,12 @@ inventory::submit!(Entry::of::<Native>());
 impl Executor for Native {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
         let module = module.ok_or_else(|| Fault::internal("executor 'native' was given no module"))?;
+        if let Some(key) = &brief.state_key {
+            return Err(Fault::config(format!(
+                "functions.{}.state.key: '{key}': a native function has one state in this version; leave it out",
+                brief.function
+            )));
+        }
         // constructors of a library may take their time
         let loaded = tokio::task::spawn_blocking(move || {
             let function = library::load(&module.entry, &brief.handler)?;

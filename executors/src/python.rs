@@ -17,6 +17,7 @@
 mod call;
 mod interpreter;
 mod measure;
+mod memory;
 mod module;
 mod records;
 mod requirements;
@@ -125,7 +126,7 @@ impl Executor for Python {
             Some(file) => Some(requirements::install(file, &executable, &brief.function).await?),
             None => None,
         };
-        let (keep, apart) = (module.keep.clone(), brief.apart);
+        let (keep, apart, state_key) = (module.keep.clone(), brief.apart, brief.state_key.clone());
         let paths = self.folders(&brief.function)?;
         let parts = call::guarded(&self.main_thread, move || {
             interpreter::start(&executable)?;
@@ -133,7 +134,7 @@ impl Executor for Python {
         })
         .await??;
         seat.keep();
-        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep, apart)))
+        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep, apart, state_key.as_deref())))
     }
 }
 

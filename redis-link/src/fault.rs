@@ -81,6 +81,13 @@ impl LinkError {
         Self::new(Trouble::Config, message)
     }
 
+    pub(crate) fn wrong_type(target: &Target, key: &str, wanted: &str) -> Self {
+        let (place, key) = (target.place(), shown(key.as_bytes()));
+        let message =
+            format!("redis at {place} holds no {wanted} under '{key}' (WRONGTYPE): delete the key or name another");
+        Self::new(Trouble::WrongType, message)
+    }
+
     pub(crate) fn closed(target: &Target) -> Self {
         Self::new(Trouble::Unreachable, format!("redis at {} closed the connection", target.place()))
     }
@@ -106,6 +113,12 @@ impl LinkError {
     #[must_use]
     pub fn redis(&self) -> Option<&RedisError> {
         self.cause.as_ref()?.error.downcast_ref()
+    }
+
+    /// The server's own word for it, `NOGROUP` for example; None where the server did not answer.
+    #[must_use]
+    pub fn code(&self) -> Option<String> {
+        server_answer(self.redis()?).map(|(_, code, _)| code)
     }
 
     /// Whether the connection must not be used again. Also after READONLY and MASTERDOWN: after a failover the name
@@ -151,6 +164,10 @@ impl Subject {
 
     pub(crate) fn named(command: &str) -> Self {
         Self { command: command.to_owned(), key: None }
+    }
+
+    pub(crate) fn script(command: &str, key: &str) -> Self {
+        Self { command: command.to_owned(), key: Some(shown(key.as_bytes())) }
     }
 
     pub(crate) fn channel(channel: &[u8]) -> Self {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! [redis] table ── Settings ── resolve ──> Target ──> Link   one connection, replaced when it breaks
-//!                  (no contact)              |  '───> Watch  notifications of one key
-//!                                            |
+//!                  (no contact)              |  |───> Watch  notifications of one key
+//!                                            |  '───> Blocking  commands that wait in the server
 //!                      LinkError <───────────'        what is wrong, in which class, and what to do
 //! ```
 //!
@@ -11,21 +11,32 @@
 //! - [`target`]: one server and database, as used: address, credentials, certificate authority
 //! - [`link`]: the shared connection; it never waits and never tries again by itself, the engine above does
 //! - [`watch`]: keyspace notifications of one key
+//! - [`blocking`]: a connection for commands that wait in the server
+//! - [`group`]: one consumer of a consumer group on a stream
+//! - [`commit`]: results, states and acknowledgement of a batch as one transaction
+//! - [`mod@slot`]: where a Cluster keeps a key
 //! - [`fault`]: every way in which this goes wrong
 //!
 //! Nothing here changes the server's configuration, and connecting needs no permission beyond `AUTH` (and
 //! `SELECT` for a database other than 0).
 
 mod address;
+pub mod blocking;
+pub mod commit;
 pub mod fault;
+pub mod group;
 pub mod link;
 pub mod settings;
+pub mod slot;
 pub mod target;
 pub mod watch;
 
 pub use address::mask_url;
+pub use blocking::Blocking;
 pub use fault::{LinkError, Trouble};
+pub use group::Member;
 pub use link::Link;
 pub use settings::Settings;
+pub use slot::slot;
 pub use target::Target;
 pub use watch::Watch;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value};
 
 use crate::fault::{LinkError, Subject, classify, server_answer};
 use crate::target::Target;
@@ -106,6 +106,25 @@ impl Link {
         })
     }
 
+    /// Runs a script by its hash, and gives the server its text where it does not know it (any more). Messages speak
+    /// of `command`, which the script runs on `key`.
+    ///
+    /// # Errors
+    /// As for [`Link::query`]. A timeout says nothing about whether the server has run the script.
+    pub async fn script<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+        command: &str,
+        key: &str,
+    ) -> Result<T, LinkError> {
+        let Live { number, mut connection } = self.live().await?;
+        let result = invocation.invoke_async(&mut connection).await;
+        self.settle(number, result, |error| {
+            let denied = server_answer(error).is_some_and(|(_, code, _)| code == "NOPERM");
+            Subject::script(if denied { "EVALSHA" } else { command }, key)
+        })
+    }
+
     /// The string under `key`, None where the key does not exist.
     ///
     /// # Errors
@@ -162,7 +181,7 @@ impl Link {
         {
             return Err(fault.clone());
         }
-        match dial(&inner.target).await {
+        match dial(&inner.target, Some(RESPONSE_TIMEOUT)).await {
             Ok(connection) => {
                 let number = inner.opened.fetch_add(1, Ordering::Relaxed) + 1;
                 if number > 1 {
@@ -229,16 +248,16 @@ impl fmt::Debug for Link {
 
 /// Connects and introduces itself in one round trip, by commands of our own: the redis crate's handshake hides the
 /// server's words behind "password authentication failed".
-async fn dial(target: &Target) -> Result<MultiplexedConnection, LinkError> {
-    tokio::time::timeout(CONNECT_TIMEOUT, greet(target)).await.unwrap_or_else(|_| {
+pub(crate) async fn dial(target: &Target, response: Option<Duration>) -> Result<MultiplexedConnection, LinkError> {
+    tokio::time::timeout(CONNECT_TIMEOUT, greet(target, response)).await.unwrap_or_else(|_| {
         let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
         Err(classify(target, &Subject::connect(), late.into()))
     })
 }
 
-async fn greet(target: &Target) -> Result<MultiplexedConnection, LinkError> {
+async fn greet(target: &Target, response: Option<Duration>) -> Result<MultiplexedConnection, LinkError> {
     let failed = |error| classify(target, &Subject::connect(), error);
-    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(response);
     let client = target.client().map_err(failed)?;
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
 

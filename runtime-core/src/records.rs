@@ -2,7 +2,11 @@
 //!
 //! One target, `function`, so that a filter can tell them from gaugefn's own lines.
 
+mod lines;
+
 use tracing::Level;
+
+pub use lines::{LONGEST, Lines};
 
 /// One line or message of user code.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,7 @@ use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Call, Event, Facts, Fault, Function, Returned};
 use runtime_core::engine::{Board, assemble};
 
+use super::kept::Kept;
 use super::{Context, local, refuse, refuse_all, say};
 use crate::args::FunctionArgs;
 use crate::{deployment, log};
@@ -24,9 +25,6 @@ pub(super) async fn invoke(
     state: Option<&Path>,
     facts: &[String],
 ) -> u8 {
-    if state.is_some() {
-        return refuse(&Fault::config("'--state' is not available in this version"));
-    }
     let facts = match read_facts(facts, deployment::facts(&*context.variables)) {
         Ok(facts) => facts,
         Err(message) => {
@@ -43,7 +41,12 @@ pub(super) async fn invoke(
         Ok(lines) => lines,
         Err(fault) => return refuse(&fault),
     };
-    let around = context.surroundings(&settings, facts);
+    let kept = match state.map(Kept::read).transpose() {
+        Ok(kept) => kept,
+        Err(fault) => return refuse(&fault),
+    };
+    let mut around = context.surroundings(&settings, facts);
+    around.encoded_state = kept.is_some();
     let [function] = settings.functions.as_slice() else {
         return refuse(&Fault::internal("not exactly one function"));
     };
@@ -52,7 +55,17 @@ pub(super) async fn invoke(
         Err(fault) => return refuse(&fault),
     };
     let batch = if event.is_some_and(|path| path != Path::new("-")) { BATCH } else { 1 };
-    let result = all(context, &mut *function, lines, batch).await;
+    if let Some(kept) = &kept
+        && let Err(fault) = kept.give(&mut *function).await
+    {
+        return refuse(&fault);
+    }
+    let mut result = all(context, &mut *function, lines, batch).await;
+    if let Some(kept) = kept
+        && let Err(fault) = kept.take(&mut *function, local::NAME).await
+    {
+        result = Err(fault);
+    }
     if let Err(fault) = function.close().await {
         return refuse(&fault);
     }

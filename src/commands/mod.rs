@@ -19,6 +19,7 @@ mod dev;
 mod health;
 mod init;
 mod invoke;
+mod kept;
 mod local;
 mod replay;
 mod run;
@@ -101,6 +102,7 @@ impl Context {
             stdout: Arc::clone(&self.stdout),
             facts,
             isolate: crate::components::isolate(),
+            encoded_state: false,
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: b
         Ok(configured) => configured,
         Err(code) => return code,
     };
-    log::start(&settings.log);
+    log::start_for(&settings.log, inline(&settings));
     for warning in &layered.warnings {
         tracing::warn!("{warning}");
     }
@@ -35,6 +35,18 @@ pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: b
             tracing::error!("{}", whole(&fault));
             fault.blame().exit_code()
         }
+    }
+}
+
+/// The one function whose code runs in this process, if it is one.
+fn inline(settings: &Settings) -> &str {
+    let mut inside = settings
+        .functions
+        .iter()
+        .filter(|function| function.options.isolation == Isolation::Inline && function.executor.entry.needs_module);
+    match (inside.next(), inside.next()) {
+        (Some(only), None) => &only.name,
+        _ => "",
     }
 }
 
@@ -55,7 +67,7 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
     }
     tokio::spawn(supervise(board.clone(), stop.clone()));
 
-    let around = context.surroundings(&settings, Facts::default());
+    let around = context.surroundings(settings, Facts::default());
     let loading = async {
         let mut ready = Vec::new();
         for function in &settings.functions {

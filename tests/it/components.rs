@@ -13,11 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every component of this version, in the order in which an event meets them.
 const EXPECTED: &[(&str, &[&str])] = &[
-    ("source", &["file", "host", "redis_key"]),
+    ("source", &["file", "host", "redis_key", "redis_stream"]),
     ("loader", &["dir", "file", "native", "zip"]),
     ("executor", &["native", "passthrough", "python"]),
     ("state", &["memory"]),
-    ("sink", &["file", "redis_key", "stdout"]),
+    ("sink", &["file", "redis_key", "redis_stream", "stdout"]),
 ];
 
 fn expected() -> Vec<(String, String)> {

@@ -6,7 +6,7 @@ use crate::support::tier::{scale, soak};
 use crate::support::wait::eventually;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::fs::{File, create_dir, write};
+use std::fs::{File, create_dir, read_to_string, write};
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -346,6 +346,30 @@ fn facts_of_the_context_come_from_the_environment_and_the_command_line() {
 }
 
 #[test]
+fn a_state_file_is_read_at_the_start_and_written_at_the_end() {
+    let yard = Yard::with(
+        "import collections, threading\n\
+         def handler(i, c):\n    \
+             c.env['n'] = c.env.get('n', 0) + 1\n    \
+             c.env.setdefault('window', collections.deque(maxlen=2)).append((i, c.env['n']))\n    \
+             c.env['lock'] = threading.Lock()\n    \
+             return {'n': c.env['n'], 'window': list(c.env['window'])}\n",
+    );
+    for (run, expected) in [r#"{"n": 2, "window": [[1, 1], [2, 2]]}"#, r#"{"n": 4, "window": [[1, 3], [2, 4]]}"#]
+        .into_iter()
+        .enumerate()
+    {
+        let args = ["invoke", "fn.py", "--state", "state.json", "--event", "-"];
+        let output = Gaugefn::command().current_dir(yard.top.path()).args(args).stdin("1\n2\n").output(PATIENCE);
+        assert_eq!((code(&output), output.stdout.lines().last()), (Some(0), Some(expected)), "{output:?}");
+        assert!(output.stderr.contains("not in the state file: 'lock' (a _thread.lock)"), "{output:?}");
+        let state = read_to_string(yard.path("state.json")).unwrap();
+        assert!(state.contains(&format!("\"version\":{}", run + 1)), "{state}");
+        assert!(state.contains("[\"window\",{\"$deque\":{\"maxlen\":2,\"items\":["), "{state}");
+    }
+}
+
+#[test]
 fn what_cannot_be_invoked_says_why() {
     let yard = Yard::with("def handler(i, c): return 1\n");
     write(yard.path("fn.so"), "").unwrap();
@@ -365,7 +389,9 @@ fn what_cannot_be_invoked_says_why() {
     }
     refused(&["invoke", "fn.py", "--event", "gone.jsonl"], 66, "event file 'gone.jsonl' cannot be opened");
     refused(&["invoke", "fn.py", "--event", "."], 66, "event file '.' cannot be opened");
-    refused(&["invoke", "fn.py", "--state", "state.json"], 78, "'--state' is not available in this version");
+    refused(&["invoke", "fn.py", "--state", "no/state.json"], 66, "'no' is no folder; make it, or name another file");
+    write(yard.path("torn.json"), "{\"gaugefn_state\":1,\"function\":\"default\",").unwrap();
+    refused(&["invoke", "fn.py", "--state", "torn.json"], 66, "the state file 'torn.json' is damaged, or no state");
     refused(&["dev", "fn.py", "--every", "soon"], 64, "soon");
     refused(&["dev", "fn.py", "--every", "0"], 78, "period");
     refused(&["dev", "fn.py", "--count", "many"], 64, "--count");

@@ -5,8 +5,10 @@
 //! * `wrong_config` - wrong configurations and what is said of them
 //! * `changes` - when the function is called, and when not
 //! * `watch` - notifications, polling, and what happens in between
+//! * `streams` - entries of a Redis stream, shared by processes that are killed
 //! * `faults` - servers that are killed, stopped, cut off, or refuse
 //! * `stopping` - signals, draining, exit codes
+//! * `keyed` - one state for each value found in the events
 //! * `local` - `invoke` and `dev`, without Redis
 //! * `init` - new functions
 //! * `replay` - two versions of a function over the same events
@@ -15,6 +17,9 @@
 //! * `native` - shared libraries: results, refusals, panics
 //! * `reload` - new code takes over while the function runs
 //! * `workers` - what hangs or crashes in a process of its own, and what is left of it
+//! * `together` - several functions in one process
+//! * `footprint` - memory, start, cores
+//! * `output` - what user code says: all of it arrives, and holds up nothing
 //! * `manifests` - what lies in `deploy/`
 //! * `admin` - health, readiness, metrics
 //! * `components` - what is registered, also in a release build
@@ -34,17 +39,22 @@ mod changes;
 mod components;
 mod deployment;
 mod faults;
+mod footprint;
 mod hostile_zips;
 mod house_rules;
 mod idioms;
 mod init;
+mod keyed;
 mod local;
 mod manifests;
 mod native;
+mod output;
 mod python_errors;
 mod reload;
 mod replay;
 mod stopping;
+mod streams;
+mod together;
 mod watch;
 mod workers;
 mod wrong_config;

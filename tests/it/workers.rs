@@ -10,8 +10,10 @@ mod deadlines;
 mod orphans;
 mod standby;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{File, create_dir, read, read_dir, read_to_string, rename, write};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +38,12 @@ def note(file="calls", **what):
 
 "#;
 
+/// What was measured is worth knowing, also where it is good.
+#[allow(clippy::print_stderr, reason = "shown with the output of the test")]
+fn measured(figures: std::fmt::Arguments<'_>) {
+    eprintln!("{figures}");
+}
+
 /// The clock of `time.monotonic()`.
 fn now() -> f64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -49,13 +57,16 @@ fn alive(pid: i32) -> bool {
     state.is_some_and(|state| !"ZXx".contains(state))
 }
 
-/// The living processes with a variable in their environment whose `NAME=value` begins so.
-fn carrying(start: &str) -> Vec<i32> {
+/// The living processes with this `NAME=value` in their environment, or one that begins so where it ends with `-`.
+fn carrying(variable: &str) -> Vec<i32> {
+    let is_it = |entry: &[u8]| {
+        entry == variable.as_bytes() || variable.ends_with('-') && entry.starts_with(variable.as_bytes())
+    };
     let entries = read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let environ = read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(start.as_bytes())) && alive(*pid)
+        environ.split(|byte| *byte == 0).any(is_it) && alive(*pid)
     })
     .collect()
 }
@@ -77,11 +88,27 @@ fn line_of(code: &str, text: &str) -> usize {
     code.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no line with {text:?}")) + 1
 }
 
-/// Whole lines of JSON in a file that may be written to meanwhile.
-fn lines(path: &Path) -> Vec<Value> {
-    let text = read_to_string(path).unwrap_or_default();
-    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))).collect()
+/// The lines of JSON of a file that grows. Each is parsed once: tests of time must not be busy themselves.
+#[derive(Default)]
+struct Growing {
+    read: u64,
+    lines: Vec<Value>,
+}
+
+impl Growing {
+    fn look(&mut self, path: &Path) -> &[Value] {
+        let mut text = String::new();
+        // it may not be there yet
+        if let Ok(mut file) = File::open(path) {
+            file.seek(SeekFrom::Start(self.read)).unwrap();
+            file.read_to_string(&mut text).unwrap();
+        }
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            self.read += line.len() as u64;
+            self.lines.push(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}")));
+        }
+        &self.lines
+    }
 }
 
 /// `tests/libraries/falls.c`, compiled.
@@ -95,6 +122,8 @@ fn falls(folder: &Path) -> PathBuf {
 struct Fed {
     vm: Vm,
     feed: File,
+    /// What it and its workers write, by name.
+    files: RefCell<HashMap<&'static str, Growing>>,
 }
 
 impl Fed {
@@ -123,7 +152,7 @@ impl Fed {
         // for reading as well, or it would wait for a reader here
         let feed = File::options().read(true).write(true).open(&events).unwrap();
         let config = format!(
-            "[functions.vm]\n{options}\n\
+            "[functions.vm]\nisolation = \"process\"\n{options}\n\
              loader = {{ use = \"{loader}\", path = \"{}\" }}\nexecutor = {{ use = \"{executor}\" }}\n\
              source = {{ use = \"file\", path = \"events\" }}\n\
              sinks.result = {{ use = \"file\", path = \"results.jsonl\" }}\n",
@@ -133,7 +162,7 @@ impl Fed {
     }
 
     fn ready((bed, feed): (Bed, File)) -> Self {
-        let mut fed = Self { vm: bed.start(), feed };
+        let mut fed = Self { vm: bed.start(), feed, files: RefCell::default() };
         fed.ask(json!({"n": "first"}));
         fed
     }
@@ -157,26 +186,38 @@ impl Fed {
     }
 
     fn results(&self) -> Vec<Value> {
-        lines(&self.path("results.jsonl"))
+        self.lines("results.jsonl")
+    }
+
+    fn calls(&self) -> Vec<Value> {
+        self.lines("calls")
+    }
+
+    fn lines(&self, file: &'static str) -> Vec<Value> {
+        let path = self.path(file);
+        self.files.borrow_mut().entry(file).or_default().look(&path).to_vec()
+    }
+
+    /// The newest line of a file that has this `n`, if it is there yet.
+    fn find(&self, file: &'static str, n: &Value) -> Option<Value> {
+        let path = self.path(file);
+        let mut files = self.files.borrow_mut();
+        files.entry(file).or_default().look(&path).iter().rev().find(|line| line["n"] == *n).cloned()
+    }
+
+    fn wait(&self, file: &'static str, n: &Value) -> Value {
+        let found = eventually(PATIENCE, || self.find(file, n));
+        found.unwrap_or_else(|| panic!("no {n} in {file}\n{}", self.vm.running.written()))
     }
 
     /// Waits for the result of an event.
     fn result(&self, n: &Value) -> Value {
-        self.line("results.jsonl", |result| result["n"] == *n, &format!("result of {n}"))
+        self.wait("results.jsonl", n)
     }
 
     /// Waits for the note of a call.
     fn call(&self, n: &Value) -> Value {
-        self.line("calls", |call| call["n"] == *n, &format!("call with {n}"))
-    }
-
-    fn line(&self, file: &str, is_it: impl Fn(&Value) -> bool, what: &str) -> Value {
-        let found = eventually(PATIENCE, || lines(&self.path(file)).into_iter().rev().find(&is_it));
-        found.unwrap_or_else(|| panic!("no {what}\n{}", self.vm.running.written()))
-    }
-
-    fn calls(&self) -> Vec<Value> {
-        lines(&self.path("calls"))
+        self.wait("calls", n)
     }
 
     /// The metric with this label, given as `name="value"`.

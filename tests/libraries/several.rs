@@ -11,6 +11,10 @@ fn handler(event: Value, context: &mut Context) -> Result<Value, String> {
     match event.as_str() {
         Some("literal") => panic!("boom"),
         Some("formatted") => panic!("no luck with event {}\nand more", context.event_id()),
+        Some("twice") => {
+            let _again = PanicsAgain;
+            panic!("once")
+        }
         Some("fail") => Err("as asked".to_owned()),
         Some("calls") => Ok(json!(*context.state::<u64>())),
         Some("thread") => Ok(json!(format!("{:?}", std::thread::current().id()))),
@@ -20,6 +24,15 @@ fn handler(event: Value, context: &mut Context) -> Result<Value, String> {
             Ok(pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).into())
         }
         _ => Ok(event),
+    }
+}
+
+/// A panic while another one unwinds is the end of the process.
+struct PanicsAgain;
+
+impl Drop for PanicsAgain {
+    fn drop(&mut self) {
+        panic!("and again");
     }
 }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Returned};
 use runtime_core::main_thread::MainThread;
 
+use super::memory::Memory;
 use super::{records, state};
 
 /// Runs `job` on the main thread; a panic in it does not take that thread down.
@@ -80,11 +82,10 @@ impl Parts {
     }
 
     /// One event, whatever happens in it.
-    fn outcome(&self, context: &Bound<'_, PyAny>, event: &Event, seconds: Option<f64>) -> Returned {
-        let py = context.py();
+    fn outcome(&self, py: Python<'_>, memory: &Memory, event: &Event, seconds: Option<f64>) -> Returned {
         records::enter(&event.id);
         let returned = catch_unwind(AssertUnwindSafe(|| {
-            let returned = self.returned(context, event, seconds);
+            let returned = self.returned(py, memory, event, seconds);
             // streams that the function has broken are its own business, and its next print will tell it
             let _ = self.finish.call0(py);
             returned
@@ -93,17 +94,26 @@ impl Parts {
         returned.unwrap_or_else(|panic| Returned::Failed(panicked(&*panic)))
     }
 
-    fn returned(&self, context: &Bound<'_, PyAny>, event: &Event, seconds: Option<f64>) -> Returned {
-        let py = context.py();
+    fn returned(&self, py: Python<'_>, memory: &Memory, event: &Event, seconds: Option<f64>) -> Returned {
+        let context = memory.context.bind(py);
         let input = match self.parse(py, &event.payload) {
             Ok(input) => input,
             Err(error) => return Returned::Failed(Fault::event(format!("the event is not json: {}", error.value(py)))),
+        };
+        let key = match memory.enter(self.json.bind(py), &input) {
+            Ok(key) => key,
+            Err(error) => return Returned::Failed(self.fault(py, error)),
         };
         let called = self
             .begin
             .call1(py, (context, &event.id, event.attempt, seconds))
             .and_then(|_| self.handler.bind(py).call1((input, context)))
             .and_then(|result| self.settled(result));
+        // whatever the call has made of it, and also where it failed
+        let called = match memory.leave(key) {
+            Ok(()) => called,
+            Err(error) => called.and(Err(error)),
+        };
         let result = match called {
             Ok(result) => result,
             Err(error) => {
@@ -190,23 +200,23 @@ impl Parts {
 
     /// Puts this version in the place of the one that ran. The context stays one object, with a new date of the file;
     /// without an older one it is this version's own.
-    fn take_place(&self, older: Option<Py<PyAny>>) -> Result<Py<PyAny>, Fault> {
+    fn take_place(&self, own: &Memory, older: Option<&Memory>) -> Result<Option<Memory>, Fault> {
         Python::attach(|py| {
             let taken = || {
                 self.version.call_method0(py, intern!(py, "take_place"))?;
-                let Some(older) = older else { return Ok(self.context.clone_ref(py)) };
+                let Some(older) = older else { return Ok(None) };
                 let stamp = intern!(py, "function_getmtime");
-                older.setattr(py, stamp, self.context.getattr(py, stamp)?)?;
-                Ok(older)
+                older.context.setattr(py, stamp, self.context.getattr(py, stamp)?)?;
+                Ok(Some(own.with(py, older.context.clone_ref(py), older)))
             };
             taken().map_err(|error| self.fault(py, error))
         })
     }
 
     /// Begins with a state that another process encoded.
-    fn go_on(&self, context: &Py<PyAny>, env: &Env) -> Result<(), Fault> {
+    fn go_on(&self, memory: &Memory, env: &Env) -> Result<(), Fault> {
         Python::attach(|py| {
-            let decoded = state::decode(py, env).and_then(|env| context.setattr(py, intern!(py, "env"), env));
+            let decoded = state::decode(py, env).and_then(|whole| memory.begin(py, whole));
             decoded.map_err(|error| self.fault(py, error))
         })
     }
@@ -225,9 +235,11 @@ impl Parts {
 /// The one Python function of the process.
 pub(super) struct PythonFunction {
     parts: Arc<Parts>,
-    /// The one object that every call gets, also of newer versions.
-    context: Arc<Py<PyAny>>,
+    /// Goes on with newer versions.
+    memory: Arc<Memory>,
     main_thread: MainThread,
+    /// How long `context.env` was after the last batch.
+    entries: Arc<AtomicUsize>,
     /// Whether a successor would be in another process.
     apart: bool,
     /// The unpacked folder: a function may open its files, or import from it, at any time.
@@ -241,9 +253,17 @@ impl PythonFunction {
         main_thread: MainThread,
         keep: Option<Arc<dyn Any + Send + Sync>>,
         apart: bool,
+        state_key: Option<&str>,
     ) -> Self {
-        let context = Python::attach(|py| parts.context.clone_ref(py));
-        Self { parts: Arc::new(parts), context: Arc::new(context), main_thread, apart, _keep: keep }
+        let memory = Python::attach(|py| Memory::new(py, parts.context.clone_ref(py), state_key));
+        Self {
+            parts: Arc::new(parts),
+            memory: Arc::new(memory),
+            main_thread,
+            entries: Arc::default(),
+            apart,
+            _keep: keep,
+        }
     }
 }
 
@@ -253,37 +273,42 @@ impl Function for PythonFunction {
         if call.env.is_some() {
             return Err(Fault::config("durable state of a python function is not available in this version"));
         }
-        let (parts, context) = (self.parts.clone(), self.context.clone());
+        let (parts, memory, entries) = (self.parts.clone(), self.memory.clone(), self.entries.clone());
         let events = events.to_vec();
         guarded(&self.main_thread, move || {
             // each event has as long as the first one
             let seconds = call.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64());
             let observer = call.observer.as_deref();
             Python::attach(|py| {
-                let context = context.bind(py);
                 let outcome = |(index, event)| {
                     if let Some(observer) = observer {
                         observer.begins(index);
                     }
-                    let outcome = parts.outcome(context, event, seconds).into();
+                    let outcome = parts.outcome(py, &memory, event, seconds).into();
                     if let Some(observer) = observer {
                         observer.ended(index, &outcome);
                     }
                     outcome
                 };
-                events.iter().enumerate().map(outcome).collect()
+                let outcomes = events.iter().enumerate().map(outcome).collect();
+                entries.store(memory.entries(py), Ordering::Relaxed);
+                outcomes
             })
         })
         .await
     }
 
+    fn entries(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
     async fn hand_over(&mut self) -> Result<Legacy, Fault> {
         if !self.apart {
-            return Ok(Legacy::Live(Box::new(Arc::clone(&self.context))));
+            return Ok(Legacy::Live(Box::new(Arc::clone(&self.memory))));
         }
-        let context = self.context.clone();
+        let memory = self.memory.clone();
         let encoded = guarded(&self.main_thread, move || {
-            Python::attach(|py| context.getattr(py, intern!(py, "env")).map(|env| state::encode(py, env.bind(py))))
+            Python::attach(|py| memory.whole(py).map(|whole| state::encode(py, &whole)))
         });
         let encoded = encoded.await?.map_err(|error| Fault::function("context.env cannot be had").caused_by(error))?;
         Ok(Legacy::Encoded { env: encoded.env, lost: encoded.lost })
@@ -292,20 +317,20 @@ impl Function for PythonFunction {
     async fn take_over(&mut self, legacy: Option<Legacy>) -> Result<(), Fault> {
         let older = match legacy {
             None => None,
-            Some(Legacy::Live(live)) => match live.downcast::<Arc<Py<PyAny>>>() {
-                Ok(context) => Some(context),
+            Some(Legacy::Live(live)) => match live.downcast::<Arc<Memory>>() {
+                Ok(memory) => Some(memory),
                 Err(_) => return Err(Fault::internal("a python function was handed another executor's state")),
             },
             Some(Legacy::Encoded { env, .. }) => {
-                let (parts, context) = (self.parts.clone(), self.context.clone());
-                return guarded(&self.main_thread, move || parts.go_on(&context, &env)).await?;
+                let (parts, memory) = (self.parts.clone(), self.memory.clone());
+                return guarded(&self.main_thread, move || parts.go_on(&memory, &env)).await?;
             }
         };
-        let parts = self.parts.clone();
-        let taken = guarded(&self.main_thread, move || {
-            parts.take_place(older.map(|context| Python::attach(|py| context.clone_ref(py))))
-        });
-        self.context = Arc::new(taken.await??);
+        let (parts, own) = (self.parts.clone(), self.memory.clone());
+        let taken = guarded(&self.main_thread, move || parts.take_place(&own, older.as_deref().map(|older| &**older)));
+        if let Some(memory) = taken.await?? {
+            self.memory = Arc::new(memory);
+        }
         Ok(())
     }
 

@@ -53,7 +53,9 @@ impl<'py> Own<'py> {
             }
         };
         let records = own(c_str!(include_str!("records.py")), c"<gaugefn>/records.py", c"_gaugefn_records")?;
-        records.call_method1("install", (&*brief.function, wrap_pyfunction!(super::records::send, py)?))?;
+        let (send, forked) =
+            (wrap_pyfunction!(super::records::send, py)?, wrap_pyfunction!(super::records::forked, py)?);
+        records.call_method1("install", (&*brief.function, send, py.get_type::<records::Writer>(), forked))?;
         // `module` imports from `call`
         let call = own(c_str!(include_str!("call.py")), c"<gaugefn>/call.py", c"_gaugefn_call")?;
         let module = own(c_str!(include_str!("module.py")), c"<gaugefn>/module.py", c"_gaugefn_module")?;

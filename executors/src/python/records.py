@@ -5,28 +5,21 @@ import logging
 import os
 import signal
 import sys
-import threading
 
-# A record is never longer, so that a function that prints without line breaks cannot fill the memory.
-LONGEST = 64 * 1024
+# Set by `install`: send(level, stream, text), and what a forked child calls.
+_send = _tell_forked = None
 
-# Set by `install`: send(level, stream, text).
-_send = None
-
-# The runtime's log has locks, and a forked child inherits them in whatever state they were in. It writes to its
-# descriptors instead, which lead to the same place.
+# A forked child writes to its descriptors instead.
 _forked = False
 
 
 class Lines(io.RawIOBase):
-    """The bytes below a text stream. Each thread has its own unfinished line."""
+    """The bytes below a text stream."""
 
-    def __init__(self, fd, name, level):
+    def __init__(self, fd, name, writer):
         self._fd = fd
-        self._level = level
-        self._unfinished = {}
+        self.writer = writer
         self.name = f"<{name}>"
-        self.stream = name
         self.mode = "wb"
 
     def writable(self):
@@ -43,41 +36,7 @@ class Lines(io.RawIOBase):
         pass
 
     def write(self, data):
-        data = bytes(data)
-        if _forked:
-            rest = data
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-            return len(data)
-        thread = threading.get_ident()
-        *lines, rest = (self._unfinished.pop(thread, b"") + data).split(b"\n")
-        for line in lines:
-            self._record(line)
-        head, cr, tail = rest.rpartition(b"\r")
-        if cr and tail:
-            # a progress bar: what stands after the last carriage return is what a terminal would show
-            rest = tail
-        while len(rest) > LONGEST:
-            self._record(rest[:LONGEST])
-            rest = rest[LONGEST:]
-        if rest:
-            self._unfinished[thread] = rest
-        return len(data)
-
-    def finish(self):
-        """Makes records of the unfinished line of this thread."""
-        rest = self._unfinished.pop(threading.get_ident(), b"")
-        if rest:
-            self._record(rest)
-
-    def finish_all(self):
-        while self._unfinished:
-            self._record(self._unfinished.popitem()[1])
-
-    def _record(self, line):
-        line = line.rstrip(b"\r").rpartition(b"\r")[2]
-        for start in range(0, len(line) or 1, LONGEST):
-            _send(self._level, self.stream, line[start : start + LONGEST].decode("utf-8", "backslashreplace"))
+        return self.writer.bytes(bytes(data))
 
 
 class LastResort(logging.Handler):
@@ -139,6 +98,7 @@ def _after_fork_in_child():
     """A pool ends its workers by SIGTERM; the runtime's handlers, which mean to drain, must not swallow it there."""
     global _forked
     _forked = True
+    _tell_forked()
     for number, usual in _USUAL.items():
         # None: a handler that is not Python's
         if signal.getsignal(number) in (None, signal.SIG_DFL):
@@ -149,12 +109,14 @@ def _after_fork_in_child():
 def _text(lines):
     stream = io.TextIOWrapper(lines, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True)
     stream.mode = "w"
+    # past the encoder and the stream of bytes: `print` writes each of its arguments by itself
+    stream.write = lines.writer.text
     return stream
 
 
-def install(function, send):
-    global _send
-    _send = send
+def install(function, send, writer, forked):
+    global _send, _tell_forked
+    _send, _tell_forked = send, forked
     logging.lastResort = LastResort(function)
     if _streams:
         return
@@ -163,7 +125,8 @@ def install(function, send):
     )
     # the originals stay referenced: whoever holds one may go on writing to it
     install.originals = sys.stdin, sys.stdout, sys.stderr
-    _streams.extend([Lines(1, "stdout", logging.INFO), Lines(2, "stderr", logging.WARNING)])
+    for fd, name, level in (1, "stdout", logging.INFO), (2, "stderr", logging.WARNING):
+        _streams.append(Lines(fd, name, writer(fd, name, level)))
     # both names, as `sys.stdout = sys.__stdout__` is how programs end a redirection of their own
     sys.stdout = sys.__stdout__ = _text(_streams[0])
     sys.stderr = sys.__stderr__ = _text(_streams[1])
@@ -175,12 +138,12 @@ def install(function, send):
 def finish():
     """After each call: what was printed without a line break belongs to this event."""
     for lines in _streams:
-        lines.finish()
+        lines.writer.finish()
 
 
 def finish_all():
     for lines in _streams:
-        lines.finish_all()
+        lines.writer.finish_all()
 
 
 _streams = []

@@ -1,47 +1,222 @@
 //! What user code prints and logs, on its way into the log with the function's and the event's name.
 
-use std::sync::{Mutex, PoisonError};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 use runtime_core::records::{self, Record};
+use rustix::io::Errno;
 use tracing::Level;
+
+/// A record is never longer, so that a function that prints without line breaks cannot fill the memory.
+const LONGEST: usize = 64 << 10;
 
 /// What is being worked on. Threads of the function count as working on the same.
 struct Now {
-    function: String,
-    event: String,
+    function: Option<Arc<str>>,
+    event: Option<Arc<str>>,
 }
 
-static NOW: Mutex<Now> = Mutex::new(Now { function: String::new(), event: String::new() });
+static NOW: Mutex<Now> = Mutex::new(Now { function: None, event: None });
+
+/// The runtime's log has locks, and a forked child inherits them in whatever state they were in. It writes to its
+/// descriptors instead, which lead to the same place.
+static FORKED: AtomicBool = AtomicBool::new(false);
 
 /// From now on records belong to this function.
 pub(super) fn begin(function: &str) {
-    function.clone_into(&mut NOW.lock().unwrap_or_else(PoisonError::into_inner).function);
+    NOW.lock().unwrap_or_else(PoisonError::into_inner).function = Some(function.into());
 }
 
 /// From now on records belong to this event; an empty one stands for none.
 pub(super) fn enter(event: &str) {
-    event.clone_into(&mut NOW.lock().unwrap_or_else(PoisonError::into_inner).event);
+    let event = (!event.is_empty()).then(|| event.into());
+    NOW.lock().unwrap_or_else(PoisonError::into_inner).event = event;
 }
 
-/// Called by Python with one line or message; `level` is one of `logging`'s.
+fn now() -> (Option<Arc<str>>, Option<Arc<str>>) {
+    let now = NOW.lock().unwrap_or_else(PoisonError::into_inner);
+    (now.function.clone(), now.event.clone())
+}
+
+/// Called by Python with one message; `level` is one of `logging`'s.
 #[pyfunction]
 #[pyo3(name = "send")]
 pub(super) fn send(py: Python<'_>, level: i64, stream: &Bound<'_, PyString>, text: &Bound<'_, PyString>) {
     // lossy: a message may hold lone surrogates
     let (stream, text) = (stream.to_string_lossy(), text.to_string_lossy());
-    let (function, event) = {
-        let now = NOW.lock().unwrap_or_else(PoisonError::into_inner);
-        (now.function.clone(), now.event.clone())
-    };
+    write(py, severity(level), &stream, &[text]);
+}
+
+fn write(py: Python<'_>, level: Level, stream: &str, texts: &[Cow<'_, str>]) {
+    let (function, event) = now();
+    let (function, event) = (function.as_deref().unwrap_or_default(), event.as_deref().unwrap_or_default());
     // whoever reads the log may be slow, and other threads of the function need not wait for that
     py.detach(|| {
-        records::write(
-            severity(level),
-            Record { function: &function, event: &event, stream: &stream, worker: None, text: &text },
-        );
+        for text in texts {
+            records::write(level, Record { function, event, stream, worker: None, text });
+        }
     });
+}
+
+/// Called by Python in a child that was forked.
+#[pyfunction]
+pub(super) fn forked() {
+    FORKED.store(true, Ordering::Relaxed);
+}
+
+/// What stands below one of the two standard streams. Each thread has its own unfinished line.
+#[pyclass(frozen)]
+pub(super) struct Writer {
+    /// Where the stream leads by its number: 1 or 2.
+    descriptor: i32,
+    /// `stdout` or `stderr`.
+    stream: String,
+    level: Level,
+    unfinished: Mutex<HashMap<ThreadId, Vec<u8>>>,
+}
+
+#[pymethods]
+impl Writer {
+    #[new]
+    fn new(descriptor: i32, stream: String, level: i64) -> Self {
+        Self { descriptor, stream, level: severity(level), unfinished: Mutex::default() }
+    }
+
+    /// `write` of the text stream: `print` calls it for each piece of a line.
+    fn text(&self, text: &Bound<'_, PyString>) -> PyResult<usize> {
+        match text.to_str() {
+            Ok(plain) => self.add(text.py(), plain.as_bytes())?,
+            // lone surrogates
+            Err(_) => {
+                let bytes = text.call_method1("encode", ("utf-8", "backslashreplace"))?;
+                self.add(text.py(), bytes.cast::<PyBytes>()?.as_bytes())?;
+            }
+        }
+        text.len()
+    }
+
+    /// `write` of the stream of bytes below it.
+    fn bytes(&self, bytes: &Bound<'_, PyBytes>) -> PyResult<usize> {
+        self.add(bytes.py(), bytes.as_bytes())?;
+        Ok(bytes.as_bytes().len())
+    }
+
+    /// Makes a record of the unfinished line of this thread.
+    fn finish(&self, py: Python<'_>) {
+        let rest = self.open().remove(&thread::current().id());
+        if let Some(rest) = rest {
+            self.send(py, &rest, false);
+        }
+    }
+
+    /// Makes records of all unfinished lines.
+    fn finish_all(&self, py: Python<'_>) {
+        let all = std::mem::take(&mut *self.open());
+        all.values().for_each(|rest| self.send(py, rest, false));
+    }
+}
+
+impl Writer {
+    /// Never held while anything is sent: that lets other threads of Python run.
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Vec<u8>>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, py: Python<'_>, bytes: &[u8]) -> PyResult<()> {
+        if FORKED.load(Ordering::Relaxed) {
+            return Ok(self.raw(bytes)?);
+        }
+        let thread = thread::current().id();
+        let mut open = self.open();
+        let own = open.entry(thread).or_default();
+        let before = own.len();
+        own.extend_from_slice(bytes);
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| before + last + 1);
+        let plain = || !own[before.saturating_sub(1)..].contains(&b'\r');
+        if end == 0 && own.len() <= LONGEST && plain() {
+            return Ok(());
+        }
+        let mut rest = own.split_off(end);
+        if let Some(last) = rest[..rest.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\r') {
+            // a progress bar: what stands after the last carriage return is what a terminal would show
+            rest.drain(..=last);
+        }
+        while rest.len() > LONGEST {
+            own.extend(rest.drain(..whole(&rest, LONGEST)));
+            own.push(b'\n');
+        }
+        let lines = std::mem::replace(own, rest);
+        if own.is_empty() {
+            open.remove(&thread);
+        }
+        drop(open);
+        if !lines.is_empty() {
+            self.send(py, &lines, true);
+        }
+        Ok(())
+    }
+
+    /// Sends these lines; the last one need not be `complete`.
+    fn send(&self, py: Python<'_>, lines: &[u8], complete: bool) {
+        let lines = if complete { lines.strip_suffix(b"\n").unwrap_or(lines) } else { lines };
+        let mut texts = Vec::new();
+        for mut line in lines.split(|byte| *byte == b'\n') {
+            while let Some(less) = line.strip_suffix(b"\r") {
+                line = less;
+            }
+            if let Some(last) = line.iter().rposition(|byte| *byte == b'\r') {
+                line = &line[last + 1..];
+            }
+            while line.len() > LONGEST {
+                let (piece, rest) = line.split_at(whole(line, LONGEST));
+                texts.push(shown(piece));
+                line = rest;
+            }
+            texts.push(shown(line));
+        }
+        write(py, self.level, &self.stream, &texts);
+    }
+
+    fn raw(&self, mut rest: &[u8]) -> std::io::Result<()> {
+        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+        let descriptor = if self.descriptor == 1 { stdout.as_fd() } else { stderr.as_fd() };
+        while !rest.is_empty() {
+            match rustix::io::write(descriptor, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As many of the first bytes as `most`, without a letter that would be cut.
+fn whole(bytes: &[u8], most: usize) -> usize {
+    // a letter has at most four bytes
+    (most - 3..=most)
+        .rev()
+        .find(|at| bytes.get(*at).is_none_or(|byte| byte & 0b1100_0000 != 0b1000_0000))
+        .unwrap_or(most)
+}
+
+/// What is no UTF-8 is shown as `\xff`.
+fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::with_capacity(2 * bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().flat_map(|byte| byte.escape_ascii().map(char::from)));
+    }
+    text.into()
 }
 
 const fn severity(level: i64) -> Level {

@@ -201,7 +201,8 @@ impl Guest {
         }
         let rest = std::mem::take(&mut *progress.rest.lock().unwrap_or_else(PoisonError::into_inner));
         let first = batch.events.len() - rest.len();
-        out.send(|out| Outcomes::encode(out, batch.id, first, &rest)).await
+        let entries = self.function()?.entries();
+        out.send(|out| Outcomes::encode(out, batch.id, first, entries, &rest)).await
     }
 
     async fn hand_over(&mut self) -> Result<HandedOver, Fault> {

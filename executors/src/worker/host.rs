@@ -97,13 +97,18 @@ struct Apart {
 impl Executor for Apart {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
         let code = Arc::new(Code { module, brief });
-        // one first: what is wrong with the function is said once
-        let mut slots = vec![Slot::start(&self.plan, &self.pool, &code).await?];
-        for _ in 1..self.plan.workers.count {
-            slots.push(Slot::start(&self.plan, &self.pool, &code).await?);
+        let mut slots = Vec::new();
+        for _ in 0..self.plan.workers.count {
+            let slot = Slot::start(&self.plan, &self.pool, &code).await.inspect_err(|_| {
+                // what was kept ready went into the attempt, and an older version may need it any time
+                if self.plan.workers.standby == Standby::Interpreter {
+                    self.pool.refill(&code);
+                }
+            });
+            slots.push(slot?);
         }
         self.pool.refill(&code);
-        Ok(Box::new(ApartFunction::new(slots, Arc::clone(&self.pool))))
+        Ok(Box::new(ApartFunction::new(slots, Arc::clone(&self.pool), code.brief.state_key.clone())))
     }
 }
 

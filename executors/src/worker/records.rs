@@ -8,8 +8,11 @@
 //! forked processes share the pipe without a lock, which a fork might copy in its locked state.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -24,8 +27,8 @@ use tracing::Level;
 /// A text of more bytes comes in several records.
 pub const LONGEST: usize = super::output::LONGEST;
 
-/// How long a record waits for room.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// How long a record waits for room: with what else a line costs, less than the 10 ms that are promised.
+const PATIENCE: Duration = Duration::from_millis(8);
 
 /// `PIPE_BUF` of Linux.
 const FRAME: usize = 4096;
@@ -96,8 +99,9 @@ impl Sender {
         patience: &mut Option<Instant>,
     ) -> bool {
         let level = LEVELS.iter().position(|known| *known == level).unwrap_or_default() as u8;
-        // the process is asked each time, as it may be a forked one by now
-        let process = getpid().as_raw_nonzero().get().cast_unsigned();
+        // only where there are frames to be put together; asked each time, as it may be a forked one by now
+        let whole = HEADER + names.iter().map(|name| 2 + name.len()).sum::<usize>() + text.len() <= FRAME;
+        let process = if whole { 0 } else { getpid().as_raw_nonzero().get().cast_unsigned() };
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let mut bits = FIRST | cut;
@@ -247,6 +251,40 @@ impl Records {
     }
 }
 
+/// Between two reads of [`Records::hear`].
+const NAP: Duration = Duration::from_millis(1);
+
+impl Records {
+    /// Takes all records on this thread, until nobody can write any more.
+    ///
+    /// A reader that waits at the pipe is woken by each write, at the writer's expense: a function that says much would
+    /// pay for every line. So what has come meanwhile is taken after a nap.
+    ///
+    /// # Errors
+    /// The pipe cannot be read.
+    pub fn hear(self, mut each: impl FnMut(Received)) -> io::Result<()> {
+        let Self { pipe, mut decoder } = self;
+        let mut pipe = File::from(pipe.into_blocking_fd()?);
+        let mut chunk = vec![0; 16 * FRAME];
+        loop {
+            while let Some(record) = decoder.next() {
+                each(record);
+            }
+            match pipe.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(length) => {
+                    decoder.buffer.extend_from_slice(&chunk[..length]);
+                    if length < chunk.len() {
+                        thread::sleep(NAP);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 /// Records out of a stream of frames, which several processes and threads write.
 #[derive(Debug, Default)]
 struct Decoder {
@@ -325,10 +363,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
-    use std::fs::File;
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::sync::Arc;
-    use std::thread;
 
     fn pair() -> (OwnedFd, Sender) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();

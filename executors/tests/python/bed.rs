@@ -19,6 +19,7 @@ pub(crate) struct Bed {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) options: Vec<(&'static str, Value)>,
     pub(crate) facts: Facts,
+    pub(crate) label: &'static str,
     main_thread: MainThread,
 }
 
@@ -31,7 +32,13 @@ impl Bed {
         tracing::subscriber::set_global_default(layer).unwrap();
         let (main_thread, desk) = main_thread::pair();
         std::thread::spawn(|| desk.serve());
-        Self { folder: tempfile::tempdir().unwrap(), options: Vec::new(), facts: Facts::default(), main_thread }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            options: Vec::new(),
+            facts: Facts::default(),
+            label: "vm",
+            main_thread,
+        }
     }
 
     /// One file in the folder.
@@ -72,8 +79,12 @@ impl Bed {
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
             keep: None,
         };
-        let brief =
-            Brief { function: "vm".into(), handler: handler.to_owned(), facts: self.facts.clone(), ..Brief::default() };
+        let brief = Brief {
+            function: self.label.into(),
+            handler: handler.to_owned(),
+            facts: self.facts.clone(),
+            ..Brief::default()
+        };
         let function = self.executor().await?.prepare(Some(module), brief).await?;
         Ok(Running { function, calls: 0 })
     }

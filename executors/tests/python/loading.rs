@@ -248,10 +248,32 @@ async fn what_cannot_be_called_with_two_arguments_is_refused() {
 
 #[tokio::test]
 async fn a_second_function_is_refused() {
-    let (bed, _f) = running(NAMES).await;
+    let (mut bed, _f) = running(NAMES).await;
+    bed.label = "other";
     let fault = bed.refusal("usermodule.py", "handler").await;
     assert_eq!(fault.blame(), Blame::Config);
     assert!(fault.to_string().contains("only one Python function runs inside one process"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_newer_version_is_loaded_beside_the_one_that_runs() {
+    let (bed, mut old) =
+        running("n = 1\ndef handler(data, ctx):\n    import usermodule\n    return [n, usermodule.n]\n").await;
+    fs::write(
+        bed.path().join("usermodule.py"),
+        "n = 2\ndef handler(data, ctx):\n    import usermodule\n    return [n, usermodule.n]\n",
+    )
+    .unwrap();
+    let mut new = bed.load("usermodule.py", "handler").await.unwrap();
+    // until it takes over, imports mean the old one's modules
+    assert_eq!(old.output("0").await, "[1, 1]");
+    let legacy = old.function.hand_over().await.unwrap();
+    new.function.take_over(Some(legacy)).await.unwrap();
+    assert_eq!(new.output("0").await, "[2, 2]");
+    fs::write(bed.path().join("usermodule.py"), "raise ValueError('no')\n").unwrap();
+    let fault = bed.refusal("usermodule.py", "handler").await;
+    assert!(fault.to_string().contains("ValueError: no"), "{fault}");
+    assert_eq!(new.output("0").await, "[2, 2]");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ fn serve(stuck: usize) {
             }
         }
         let first = batch.events.len() - later.len();
-        writer.send(|out| Outcomes::encode(out, batch.id, first, &later)).unwrap();
+        writer.send(|out| Outcomes::encode(out, batch.id, first, 0, &later)).unwrap();
     }
 }
 

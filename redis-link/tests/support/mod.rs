@@ -1,5 +1,8 @@
 //! A real redis-server on a free loopback port, in a folder of its own, stopped by its pid at the end.
 
+// several test binaries, each with its part of the harness
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -158,6 +161,15 @@ pub(crate) async fn recovered(link: &Link, key: &str) -> Option<Vec<u8>> {
             Err(error) => assert!(error.retry(), "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks until the answer is yes.
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut probe: impl FnMut() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    while !probe().await {
+        assert!(Instant::now() < deadline, "it does not come about");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

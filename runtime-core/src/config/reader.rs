@@ -150,9 +150,13 @@ impl Reader {
             }
         };
         let state_options: StateOptions = state.split::<StateOptions>().0.read(&[]).0.unwrap_or_default();
+        if let Some(key) = state_options.key.as_deref().filter(|key| !key.starts_with('/')) {
+            let message = format!("'{key}' is no JSON pointer; write '/{key}' for the value of '{key}'");
+            self.problems.push(state.problem("key", message));
+        }
         let state = self.choose::<dyn StateStore>(state, Some("memory"));
         if let (Some(source), Some(executor)) = (&source, &executor) {
-            self.workers(&table, &mut options, source, executor, state_options.scope);
+            self.workers(&table, &mut options, source, executor, &state_options);
         }
         let sinks = self.sinks(&path, sinks);
         Some(FunctionSettings {
@@ -210,7 +214,7 @@ impl Reader {
         options: &mut FunctionOptions,
         source: &Choice<dyn Source>,
         executor: &Choice<dyn Executor>,
-        scope: Scope,
+        state: &StateOptions,
     ) {
         if !executor.entry.needs_module {
             // it runs no code of anybody's
@@ -240,9 +244,10 @@ impl Reader {
                 options.workers, source.entry.name
             );
             self.problems.push(table.problem("workers", message));
-        } else if options.workers > 1 && scope == Scope::Function {
+        } else if options.workers > 1 && state.scope == Scope::Function && state.key.is_none() {
             let message = format!(
-                "'{}' workers cannot share one state; set state.scope = \"worker\" to give each its own, or workers = 1",
+                "'{}' workers cannot share one state; set state.key, or state.scope = \"worker\" to give each its own, \
+                 or workers = 1",
                 options.workers
             );
             self.problems.push(table.problem("workers", message));

@@ -2,14 +2,11 @@
 //! with "not available in this version", never ignored and never called unknown.
 
 /// Components of later versions, by role.
-const COMPONENTS: &[(&str, &[&str])] = &[
-    ("source", &["redis_stream", "http", "cron", "nats"]),
-    ("state", &["file", "redis"]),
-    ("sink", &["redis_stream", "http", "nats", "prometheus"]),
-];
+const COMPONENTS: &[(&str, &[&str])] =
+    &[("source", &["http", "cron", "nats"]), ("state", &["file", "redis"]), ("sink", &["http", "nats", "prometheus"])];
 
 /// Options of `[functions.NAME.state]` of later versions, whatever the store.
-pub const STATE: &[&str] = &["key", "ttl", "max_bytes"];
+pub const STATE: &[&str] = &["ttl", "max_bytes"];
 
 /// Whether this role will have a component of this name.
 #[must_use]

@@ -124,16 +124,19 @@ pub enum Standby {
 }
 
 /// What all state stores have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateOptions {
+    /// A JSON pointer into the event, such as `/host`: one `context.env` for each value found there, and one for events
+    /// that have none. None: one for all.
+    pub key: Option<String>,
     /// Who has a state of its own: the function, or each of its workers.
     pub scope: Scope,
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { scope: Scope::Function }
+        Self { key: None, scope: Scope::Function }
     }
 }
 

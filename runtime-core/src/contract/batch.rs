@@ -1,5 +1,6 @@
 //! What travels from a source to the commit.
 
+use std::any::Any;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -95,6 +96,13 @@ impl Receipt {
             None => Ok(()),
         }
     }
+
+    /// What a transaction needs in order to acknowledge these events itself; see [`Settle::enlist`]. None for sources
+    /// that can only be told.
+    #[must_use]
+    pub fn enlist(&self) -> Option<Box<dyn Any + Send>> {
+        self.0.as_ref()?.enlist()
+    }
 }
 
 impl std::fmt::Debug for Receipt {
@@ -109,4 +117,11 @@ pub trait Settle: Send + Sync {
     /// May be called again with the same verdicts after a fault, and only then. A verdict that comes too late
     /// (the entry has another owner by now) is `Ok`.
     async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault>;
+
+    /// What the transaction of the source's [`Domain`](super::Domain) needs in order to acknowledge all events of the
+    /// batch together with results and state. Whoever runs that transaction knows the type; the engine does not. After a
+    /// commit the receipt is dropped unused, as there is nothing left to tell.
+    fn enlist(&self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
 }

@@ -47,7 +47,9 @@ pub struct Brief {
     pub handler: String,
     /// For the context.
     pub facts: Facts,
-    /// Whether the function lives in a process of its own: what it hands over to a newer version must then be bytes.
+    /// A JSON pointer into the event: each value found there has a state of its own.
+    pub state_key: Option<Arc<str>>,
+    /// Whether what it hands over must be bytes: it lives in a process of its own, or somebody keeps its state.
     pub apart: bool,
     /// Told while the function cannot be called.
     pub health: Health,
@@ -55,7 +57,9 @@ pub struct Brief {
 
 /// Where a function says that it cannot be called, and that it can again.
 #[derive(Clone, Default)]
-pub struct Health(Option<Arc<dyn Fn(Option<&str>) + Send + Sync>>);
+pub struct Health(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(Option<&str>) + Send + Sync;
 
 impl Health {
     /// One that tells somebody.
@@ -157,6 +161,22 @@ pub trait Executor: Send + Sync {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault>;
 }
 
+/// A function that works on one batch and has the next one at hand. [`Function::invoke`] is for when nothing is given.
+#[async_trait]
+pub trait Pipeline: Send {
+    /// Gives it a batch; no more than two are given and not answered.
+    async fn give(&mut self, events: Arc<[Event]>, call: Call);
+
+    /// Resolves when it is time to [`take`](Pipeline::take) the oldest answer. May be dropped at any time.
+    async fn answered(&mut self);
+
+    /// The outcomes of the oldest batch; waits for them where they are not there yet.
+    ///
+    /// # Errors
+    /// As for [`Function::invoke`].
+    async fn take(&mut self) -> Result<Vec<Outcome>, Fault>;
+}
+
 /// Code that can be called. The unit is the batch: one crossing of a language or process border for all events.
 #[async_trait]
 pub trait Function: Send {
@@ -168,6 +188,16 @@ pub trait Function: Send {
     /// # Errors
     /// The function itself is gone: no outcome is known.
     async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault>;
+
+    /// How many entries its state has, for a message when they are lost; 0 where it cannot tell.
+    fn entries(&self) -> usize {
+        0
+    }
+
+    /// For a function that can be given a batch before it has answered the one before.
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        None
+    }
 
     /// What a newer version of this function needs in order to go on where this one stands. Called between two
     /// batches; this one may still be called afterwards.

@@ -27,7 +27,7 @@ pub mod state;
 pub use batch::{Batch, Event, Payload, Receipt, Settle, Verdict};
 pub use commit::{Commit, Domain};
 pub use fault::{Blame, Fault};
-pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Returned};
+pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Pipeline, Returned};
 pub use loader::{Loader, Module, Places, Revision};
 pub use sink::{Output, Sink};
 pub use source::{Delivery, Pull, Source};

@@ -42,6 +42,8 @@ pub struct Surroundings<'a> {
     pub stdout: Arc<std::fs::File>,
     /// Facts for the context that no component knows.
     pub facts: Facts,
+    /// Whether states will be asked for as bytes, also of functions in this process.
+    pub encoded_state: bool,
     /// Makes worker processes.
     pub isolate: Option<Arc<dyn Isolate>>,
 }
@@ -88,7 +90,8 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
         function: Arc::clone(&name),
         handler: settings.options.handler.clone(),
         facts: facts.or(around.facts.clone()),
-        apart,
+        state_key: settings.state_options.key.as_deref().map(Arc::from),
+        apart: apart || around.encoded_state,
         health: health(board, &name),
     };
     let (function, reload) = match &settings.loader {

@@ -97,7 +97,8 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     board.update(&name, |status| status.running = true);
 
     let latest = source.delivery() == Delivery::Latest;
-    let permits = Arc::new(Semaphore::new(if latest { 1 } else { QUEUE_IN_FLIGHT }));
+    let at_hand = usize::from(function.pipeline().is_some());
+    let permits = Arc::new(Semaphore::new(if latest { 1 } else { QUEUE_IN_FLIGHT + at_hand }));
     let (to_call, calls) = mpsc::channel(1);
     let (to_commit, commits) = mpsc::channel(2);
     let (give_back, given_back) = mpsc::unbounded_channel();

@@ -4,9 +4,9 @@ use super::wait::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -63,11 +63,48 @@ impl Gaugefn {
         self
     }
 
+    /// In the second run of the suite, functions that say nothing of their isolation run inside gaugefn's own process.
+    fn isolated(mut self) -> Self {
+        if !super::tier::inline() || self.command.get_args().next().is_none_or(|command| command != "run") {
+            return self;
+        }
+        let config = self.command.get_args().skip_while(|arg| *arg != "--config").nth(1).map(PathBuf::from);
+        let text = config.and_then(|path| {
+            let folder = self.command.get_current_dir().unwrap_or(Path::new("."));
+            std::fs::read_to_string(folder.join(path)).ok()
+        });
+        // what it sets itself about workers stays
+        let about_workers =
+            ["isolation", "timeout", "workers", "standby", "memory_limit", "max_events", "max_resident", "max_age"];
+        let text = text.unwrap_or_default();
+        let said = text.lines().any(|line| about_workers.iter().any(|word| line.trim_start().starts_with(word)));
+        let mut labels: Vec<_> = text
+            .split("[functions.")
+            .skip(1)
+            .filter_map(|rest| rest.split(['.', ']']).next())
+            .map(str::to_owned)
+            .collect();
+        let of_variables =
+            self.command.get_envs().filter_map(|(name, _)| name.to_str()?.strip_prefix("GAUGEFN__FUNCTIONS__"));
+        labels.extend(of_variables.filter_map(|rest| rest.split("__").next()).map(str::to_owned));
+        if labels.is_empty() {
+            labels.push("default".to_owned());
+        }
+        // a second Python function needs a process of its own
+        labels.sort();
+        labels.dedup();
+        if let ([label], false) = (labels.as_slice(), said) {
+            self.command.env(format!("GAUGEFN__FUNCTIONS__{}__ISOLATION", label.to_uppercase()), "inline");
+        }
+        self
+    }
+
     /// Starts it, keeping what it writes.
-    pub(crate) fn spawn(mut self) -> Running {
-        let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut child = self.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        if let (Some(bytes), Some(mut pipe)) = (self.input, child.stdin.take()) {
+    pub(crate) fn spawn(self) -> Running {
+        let mut this = self.isolated();
+        let input = if this.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let mut child = this.command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if let (Some(bytes), Some(mut pipe)) = (this.input, child.stdin.take()) {
             // a thread of its own: a process that writes much before it reads would block us
             std::thread::spawn(move || {
                 // a process that ends before it has read everything is the test's business
@@ -118,6 +155,12 @@ impl Running {
     /// What it has written to standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// From now on nobody reads its standard error, or somebody does again. What is being read is still taken.
+    pub(crate) fn hold_stderr(&self, held: bool) {
+        *self.stderr.held.0.lock().unwrap() = held;
+        self.stderr.held.1.notify_all();
     }
 
     /// Both streams, for the message of a failed test.
@@ -185,19 +228,24 @@ impl Drop for Running {
 struct Captured {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
+    /// While it says so, nothing more is read.
+    held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Captured {
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&bytes);
+        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let gate = Arc::clone(&held);
         let reader = std::thread::spawn(move || {
             let mut chunk = [0; 8192];
             while let Ok(length @ 1..) = stream.read(&mut chunk) {
                 shared.lock().unwrap().extend_from_slice(&chunk[..length]);
+                drop(gate.1.wait_while(gate.0.lock().unwrap(), |held| *held).unwrap());
             }
         });
-        Self { bytes, reader }
+        Self { bytes, reader, held }
     }
 
     fn text(&self) -> String {

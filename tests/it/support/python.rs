@@ -36,3 +36,8 @@ pub(crate) fn venv() -> &'static Path {
 pub(crate) fn python() -> PathBuf {
     venv().join("bin/python")
 }
+
+/// The interpreter that the binary's libpython belongs to.
+pub(crate) const fn interpreter() -> &'static str {
+    env!("GAUGEFN_PYTHON")
+}

@@ -1,6 +1,7 @@
 //! Calls that take longer than they may.
 
 use super::*;
+use crate::support::tier::scale;
 
 const STUCK: &str = include_str!("stuck.py");
 
@@ -27,6 +28,28 @@ fn finished_events_of_a_batch_keep_their_results_and_none_is_called_twice() {
     fed.wait_count("invocations_total", "outcome=\"failed\"", 2);
     fed.wait_count("invocations_total", "outcome=\"ok\"", 39);
     fed.vm.wait_lines(&["ERROR", "event=events:19", "no answer within 300ms"], 1);
+    fed.stop();
+}
+
+/// What has been waiting for it goes on before the worker is killed, and is not called again by the next one.
+#[test]
+fn a_call_that_ends_while_it_is_about_to_be_killed_repeats_nothing() {
+    let mut fed = Fed::python(STUCK, "timeout = \"100ms\"");
+    for round in 0..scale(50, 5) {
+        let [late, next, last] = ["late", "next", "last"].map(|name| json!(format!("{round} {name}")));
+        fed.send(&[json!({"n": late, "do": "late", "seconds": 0.107})]);
+        fed.call(&late);
+        fed.send(&[json!({"n": next}), json!({"n": last})]);
+        fed.result(&last);
+        for n in [late, next, last] {
+            assert_eq!(
+                fed.calls().iter().filter(|call| call["n"] == n).count(),
+                1,
+                "{n}\n{}",
+                fed.vm.running.written()
+            );
+        }
+    }
     fed.stop();
 }
 
@@ -58,20 +81,22 @@ fn without_a_limit_there_is_no_deadline() {
 mod timing {
     use super::*;
     use crate::support::bed::bound;
-    use crate::support::tier::{scale, soak};
+    use crate::support::tier::soak;
 
     /// What the product promises: how much later than the limit, and how much later than that the next result.
     const LATE: Duration = Duration::from_millis(100);
     const NEXT: Duration = Duration::from_millis(150);
 
-    /// What was measured in the long run is worth knowing, also where it is good.
+    /// The middle and the most of both times.
     fn figures(what: &str, late: &mut [f64], next: &mut [f64]) {
-        let mut middle_and_most = |values: &mut [f64]| {
+        let middle_and_most = |values: &mut [f64]| {
             values.sort_by(f64::total_cmp);
             (values[values.len() / 2] * 1e3, values[values.len() - 1] * 1e3)
         };
         let ((late, latest), (next, longest)) = (middle_and_most(late), middle_and_most(next));
-        println!("{what}: killed {late:.1} ms (most {latest:.1}) late, next result {next:.1} ms (most {longest:.1}) later");
+        measured(format_args!(
+            "{what}: killed {late:.1} ms (most {latest:.1}) late, next result {next:.1} ms (most {longest:.1}) later"
+        ));
     }
 
     /// Has the function hang, with a good event after it; how late it was killed, and how long the next one took then.
@@ -90,8 +115,8 @@ mod timing {
         };
         let ended = eventually(PATIENCE, || (!alive(pid)).then(now));
         let ended = ended.unwrap_or_else(|| panic!("{poison} goes on\n{}", fed.vm.running.written()));
-        let answered = eventually(PATIENCE, || fed.results().iter().any(|result| result["n"] == good).then(now));
-        let answered = answered.unwrap_or_else(|| panic!("no {good}\n{}", fed.vm.running.written()));
+        fed.result(&good);
+        let answered = now();
         let late = ended - begun - limit.as_secs_f64();
         let next = answered - ended;
         assert!(late > -0.002 && late <= bound(LATE).as_secs_f64(), "{poison}: {late} s late");
@@ -108,14 +133,15 @@ mod timing {
         let code = format!("{NOTING}{STUCK}");
         for (n, name) in names.into_iter().enumerate() {
             let (late, next) = hang(&mut fed, &json!({"do": name}), n, limit, None);
-            println!("{name}: {:.1} ms, {:.1} ms", late * 1e3, next * 1e3);
+            measured(format_args!("{name}: {:.1} ms, {:.1} ms", late * 1e3, next * 1e3));
             lates.push(late);
             nexts.push(next);
             let call = fed.call(&json!(format!("{n} hangs")));
             let worker = call["worker"].as_str().unwrap();
-            assert_eq!(carrying(&format!("GAUGEFN_WORKER={worker}\0")[..16 + worker.len() - 1]), [] as [i32; 0], "{name}");
+            let left = carrying(&format!("GAUGEFN_WORKER={worker}"));
+            assert!(left.is_empty(), "{name}: {left:?}");
             if ["waits", "session", "daemon"].contains(&name) {
-                let child = lines(&fed.path("children")).last().unwrap()["child"].as_i64().unwrap();
+                let child = fed.lines("children").last().unwrap()["child"].as_i64().unwrap();
                 assert!(!alive(child as i32), "{name}: its child lives");
             }
             let place = format!("usermodule.py:{} in {name}", line_of(&code, &format!("# stuck in {name}")));
@@ -137,8 +163,12 @@ mod timing {
         let [worker] = worker[..] else { panic!("{worker:?}") };
         let (late, next) = hang(&mut fed, &json!({"do": "loop"}), 0, limit, Some(worker));
         figures("a library", &mut [late], &mut [next]);
-        let text = format!("no answer within {}: the worker was killed after {}.", if soak() { "1s" } else { "300ms" }, i32::from(soak()));
-        fed.vm.wait_lines(&["ERROR", "function=\"vm\"", &text], 1);
+        let text = format!(
+            "no answer within {}: the worker was killed after {}.",
+            if soak() { "1s" } else { "300ms" },
+            i32::from(soak())
+        );
+        fed.vm.wait_lines(&["ERROR", "function=vm", &text], 1);
         fed.wait_count("worker_kills_total", "reason=\"timeout\"", 1);
         fed.stop();
     }
@@ -168,7 +198,12 @@ mod timing {
         });
         assert!(same.is_some(), "{} descriptors became {last}", before.0);
         let after = resident(parent);
-        println!("{many} kills: {} descriptors, {} KiB of resident memory became {}", last, before.1 >> 10, after >> 10);
+        measured(format_args!(
+            "{many} kills: {} descriptors, {} KiB of resident memory became {}",
+            last,
+            before.1 >> 10,
+            after >> 10
+        ));
         figures("one after the other", &mut lates, &mut nexts);
         assert!(after <= before.1 + (5 << 20), "{} bytes of resident memory became {after}", before.1);
         fed.wait_count("worker_kills_total", "reason=\"timeout\"", warm + many);

@@ -49,6 +49,10 @@ def stubborn(event):
             pass
 
 
+def late(event):
+    time.sleep(event["seconds"])
+
+
 def times(event, context):
     before = context.get_remaining_time_in_millis()
     left = (context.deadline - datetime.datetime.now()).total_seconds() * 1000

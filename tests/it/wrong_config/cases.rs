@@ -254,7 +254,7 @@ pub(super) const OVERRIDING: &[Case] = &[
 pub(super) const LATER: &[Case] = &[
     toml(
         "components",
-        "[functions.a.source]\nuse = 'redis_stream'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.a.state]\nuse = 'redis'\n[functions.a.sinks.redis_stream]\nstream = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.state]\nuse = 'file'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
+        "[functions.a.source]\nuse = 'nats'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.a.state]\nuse = 'redis'\n[functions.a.sinks.nats]\nsubject = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.state]\nuse = 'file'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
     ),
     toml(
         "options of a function",

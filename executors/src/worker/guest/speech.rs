@@ -63,6 +63,8 @@ impl Visit for Parts {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         // writing to a string cannot fail
         match field.name() {
+            // before the fields, as a rule
+            "message" if self.text.is_empty() => drop(write!(self.text, "{value:?}")),
             "message" => self.text.insert_str(0, &format!("{value:?}")),
             "function" => {}
             name if self.own => drop(write!(self.text, " {name}={value:?}")),

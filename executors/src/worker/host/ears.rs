@@ -1,57 +1,94 @@
 //! What a worker prints and logs, on its way into the log with the function's name and the event's.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use runtime_core::contract::Event;
 use runtime_core::records::{self, Record};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::Level;
 
 use super::super::output::{Line, Output, Stream};
 use super::super::records::{OWN, Received, Records};
-use super::super::shared::Area;
+use super::super::shared::{Area, SLOTS, slot_of};
 
 /// How long the last words of a worker that has ended may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// How long after a batch raw output still counts as its last event's.
+const ECHO: Duration = Duration::from_millis(100);
+
+/// Where raw output of all workers is heard: whoever reads the log may be slow, and the engine does not wait for that.
+/// Without a thread it has to.
+fn room() -> Handle {
+    static ROOM: OnceLock<Option<Handle>> = OnceLock::new();
+    let room = ROOM.get_or_init(|| {
+        let runtime = Builder::new_current_thread().enable_time().build().ok()?;
+        let handle = runtime.handle().clone();
+        let hear = move || runtime.block_on(std::future::pending::<()>());
+        thread::Builder::new().name("log".to_owned()).spawn(hear).ok().map(|_| handle)
+    });
+    room.clone().unwrap_or_else(Handle::current)
+}
+
 /// What a worker is being called with: raw output belongs to whatever event runs while it is read.
 #[derive(Debug, Default)]
-pub(super) struct Current {
-    slot: usize,
+pub(super) struct Current([Given; SLOTS]);
+
+/// The events of one batch.
+#[derive(Debug, Default)]
+struct Given {
+    batch: u64,
     ids: String,
     ends: Vec<usize>,
+    /// When the batch ended.
+    over: Option<Instant>,
 }
 
 impl Current {
-    /// A batch begins.
-    pub(super) fn begin(&mut self, slot: usize, events: &[Event]) {
-        self.end();
-        self.slot = slot;
+    /// A batch was given.
+    pub(super) fn begin(&mut self, batch: u64, events: &[Event]) {
+        let given = &mut self.0[slot_of(batch)];
+        given.clear(batch);
         for event in events {
-            self.ids.push_str(&event.id);
-            self.ends.push(self.ids.len());
+            given.ids.push_str(&event.id);
+            given.ends.push(given.ids.len());
         }
     }
 
-    /// Nothing runs.
-    pub(super) fn end(&mut self) {
+    /// It is answered. What it wrote last may still be on its way.
+    pub(super) fn end(&mut self, batch: u64) {
+        let given = &mut self.0[slot_of(batch)];
+        if given.batch == batch {
+            given.over = Some(Instant::now());
+        }
+    }
+
+    /// The event that runs, else the one that ran last.
+    fn event(&self, area: &Area) -> &str {
+        let heard = |given: &&Given| given.over.is_none_or(|over| over.elapsed() <= ECHO);
+        let given = self.0.iter().filter(|given| given.batch > 0).filter(heard);
+        let running = given.filter_map(|given| {
+            let progress = area.progress(slot_of(given.batch)).filter(|progress| progress.batch == given.batch)?;
+            let last = progress.running.map_or(progress.finished.checked_sub(1), |(index, _)| Some(index))?;
+            Some((progress.running.is_some(), given, last))
+        });
+        let Some((_, given, index)) = running.max_by_key(|(runs, given, _)| (*runs, given.batch)) else { return "" };
+        let Some(end) = given.ends.get(index) else { return "" };
+        let start = index.checked_sub(1).map_or(0, |before| given.ends[before]);
+        &given.ids[start..*end]
+    }
+}
+
+impl Given {
+    fn clear(&mut self, batch: u64) {
+        (self.batch, self.over) = (batch, None);
         self.ids.clear();
         self.ends.clear();
-    }
-
-    fn event(&self, area: &Area) -> &str {
-        if self.ends.is_empty() {
-            return "";
-        }
-        // between two events, what is read was most likely written by the one before
-        let index = area
-            .progress(self.slot)
-            .map(|progress| progress.running.map_or(progress.finished.saturating_sub(1), |(index, _)| index));
-        let Some(end) = index.and_then(|index| self.ends.get(index).map(|end| (index, *end))) else { return "" };
-        let start = end.0.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.ids[start..end.1]
     }
 }
 
@@ -67,8 +104,18 @@ impl Ears {
     pub(super) fn open(function: &Arc<str>, pid: u32, records: Records, output: Output, area: &Arc<Area>) -> Self {
         let current = Arc::new(Mutex::new(Current::default()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(hear_records(Arc::clone(function), pid, records));
-        tasks.spawn(hear_output(Arc::clone(function), pid, output, Arc::clone(&current), Arc::clone(area)));
+        let (ended, end) = oneshot::channel();
+        let own = Arc::clone(function);
+        let ears = move || {
+            hear_records(&own, pid, records);
+            // nobody may be waiting for it
+            let _ = ended.send(());
+        };
+        match thread::Builder::new().name("ears".to_owned()).spawn(ears) {
+            Ok(_) => drop(tasks.spawn(async { drop(end.await) })),
+            Err(error) => tracing::error!(%function, worker = pid, "what a worker prints is not heard: {error}"),
+        }
+        tasks.spawn_on(hear_output(Arc::clone(function), pid, output, Arc::clone(&current), Arc::clone(area)), &room());
         Self { tasks, current }
     }
 
@@ -86,14 +133,17 @@ fn dropped(function: &str, lost: u64) {
     }
 }
 
-async fn hear_records(function: Arc<str>, pid: u32, mut records: Records) {
-    while let Some(record) = records.next().await {
-        dropped(&function, record.lost);
+fn hear_records(function: &str, pid: u32, records: Records) {
+    let heard = records.hear(|record| {
+        dropped(function, record.lost);
         if record.stream == OWN {
-            own(&function, pid, &record);
+            own(function, pid, &record);
         } else {
-            record.write(&function, Some(pid));
+            record.write(function, Some(pid));
         }
+    });
+    if let Err(error) = heard {
+        tracing::error!(function, worker = pid, "what a worker prints is not heard any more: {error}");
     }
 }
 

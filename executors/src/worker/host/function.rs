@@ -1,11 +1,12 @@
 //! The function as the engine sees it: one worker, or several that share the events of a batch.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use runtime_core::Fault;
-use runtime_core::contract::{Call, Event, Function, Legacy, Outcome};
+use runtime_core::contract::{Call, Event, Function, Legacy, Outcome, Pipeline};
 
 use super::super::protocol::HandedOver;
 use super::Pool;
@@ -15,13 +16,42 @@ use super::slot::Slot;
 pub(super) struct Apart {
     slots: Vec<Slot>,
     pool: Arc<Pool>,
+    /// Where in an event the name of its state stands: each one's events go to the same slot, in their order.
+    state_key: Option<Arc<str>>,
 }
 
 impl Apart {
     /// At least one slot.
-    pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>) -> Self {
-        Self { slots, pool }
+    pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>, state_key: Option<Arc<str>>) -> Self {
+        Self { slots, pool, state_key }
     }
+
+    /// Each slot with the events whose keys are its own.
+    async fn by_key(&mut self, pointer: &str, events: &[Event], call: &Call) -> Vec<Outcome> {
+        let count = self.slots.len();
+        let mut shares: Vec<(Vec<usize>, Vec<Event>)> = vec![Default::default(); count];
+        for (index, event) in events.iter().enumerate() {
+            let (places, share) = &mut shares[slot_of_key(pointer, &event.payload, count)];
+            places.push(index);
+            share.push(event.clone());
+        }
+        let work = self.slots.iter_mut().zip(shares).map(async |(slot, (places, share))| {
+            let outcomes = if share.is_empty() { Vec::new() } else { slot.call(&share, call).await };
+            places.into_iter().zip(outcomes).collect::<Vec<_>>()
+        });
+        let mut placed: Vec<_> = join_all(work).await.into_iter().flatten().collect();
+        placed.sort_by_key(|(index, _)| *index);
+        placed.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+}
+
+/// The place of a key among so many. The same for as long as the process lives; what has no key is one key.
+fn slot_of_key(pointer: &str, payload: &[u8], count: usize) -> usize {
+    let event = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
+    let key = event.pointer(pointer).map(ToString::to_string);
+    let mut hash = DefaultHasher::new();
+    key.hash(&mut hash);
+    usize::try_from(hash.finish() % count as u64).unwrap_or_default()
 }
 
 /// Events of a batch that no worker has yet.
@@ -49,6 +79,9 @@ impl Function for Apart {
         if let [slot] = self.slots.as_mut_slice() {
             return Ok(slot.call(events, &call).await);
         }
+        if let Some(pointer) = self.state_key.clone() {
+            return Ok(self.by_key(&pointer, events, &call).await);
+        }
         let left = Mutex::new(Left { events, next: 0, workers: self.slots.len() });
         let work = self.slots.iter_mut().map(async |slot| {
             let mut pieces = Vec::new();
@@ -61,6 +94,11 @@ impl Function for Apart {
         let mut pieces: Vec<_> = join_all(work).await.into_iter().flatten().collect();
         pieces.sort_by_key(|(first, _)| *first);
         Ok(pieces.into_iter().flat_map(|(_, outcomes)| outcomes).collect())
+    }
+
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        // several workers share each batch instead
+        (self.slots.len() == 1).then_some(self as &mut dyn Pipeline)
     }
 
     async fn hand_over(&mut self) -> Result<Legacy, Fault> {
@@ -104,10 +142,42 @@ impl Function for Apart {
     }
 }
 
+#[async_trait]
+impl Pipeline for Apart {
+    async fn give(&mut self, events: Arc<[Event]>, call: Call) {
+        if let Some(slot) = self.slots.first_mut() {
+            slot.give(events, call);
+        }
+    }
+
+    async fn answered(&mut self) {
+        match self.slots.first_mut() {
+            Some(slot) => slot.answered().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn take(&mut self) -> Result<Vec<Outcome>, Fault> {
+        match self.slots.first_mut() {
+            Some(slot) => Ok(slot.take().await),
+            None => Err(Fault::internal("a function without workers")),
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_has_one_place() {
+        let place = |text: &str| slot_of_key("/host", text.as_bytes(), 8);
+        assert_eq!(place(r#"{"host": "a", "n": 1}"#), place(r#"{"n": 2, "host":"a"}"#));
+        assert_eq!(place("{}"), place("no json"));
+        let places: std::collections::HashSet<_> = (0..100).map(|n| place(&format!("{{\"host\": {n}}}"))).collect();
+        assert_eq!(places.len(), 8, "all are used");
+    }
 
     #[test]
     fn pieces_become_smaller_and_leave_nothing() {

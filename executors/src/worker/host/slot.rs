@@ -1,5 +1,6 @@
 //! One place for a worker. Whatever happens to the worker, the place has another one soon.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,18 +30,27 @@ pub(super) struct Slot {
     pool: Arc<Pool>,
     code: Arc<Code>,
     worker: Option<Worker>,
+    /// Batches that are not taken yet.
+    given: VecDeque<Given>,
     /// The next one, which gets ready while nothing is called.
     coming: Option<JoinHandle<Result<Worker, Fault>>>,
     /// Ends without a success in between; kills at a limit do not count, as limits make them slow enough.
     ends: u32,
     recycle_from: Instant,
-    kept: Kept,
+    /// Why the worker is to be replaced as soon as it has no batch.
+    due: Option<String>,
 }
 
-/// What is said of a state that went with its worker.
-#[derive(Default)]
-struct Kept {
-    told: bool,
+/// A batch on its way through a worker, or through several.
+struct Given {
+    events: Arc<[Event]>,
+    call: Call,
+    /// Of the first events.
+    outcomes: Vec<Outcome>,
+    /// Its number with the present worker, once that has got what is left of it.
+    batch: Option<u64>,
+    /// Workers that ended with it before any event was running.
+    fruitless: u32,
 }
 
 impl Slot {
@@ -52,66 +62,130 @@ impl Slot {
             pool: Arc::clone(pool),
             code: Arc::clone(code),
             worker: Some(worker),
+            given: VecDeque::new(),
             coming: None,
             ends: 0,
             recycle_from: Instant::now(),
-            kept: Kept::default(),
+            due: None,
         })
     }
 
-    fn function(&self) -> String {
-        self.plan.workers.function.to_string()
+    /// One outcome for each event, whatever becomes of workers meanwhile. Nothing else is given.
+    pub(super) async fn call(&mut self, events: &[Event], call: &Call) -> Vec<Outcome> {
+        self.give(events.into(), call.clone());
+        self.take().await
     }
 
-    /// One outcome for each event, whatever becomes of workers meanwhile.
-    pub(super) async fn call(&mut self, events: &[Event], call: &Call) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(events.len());
-        let mut fruitless = 0;
-        while outcomes.len() < events.len() {
-            let plan = Arc::clone(&self.plan);
-            let called = self.worker().await.call(&plan, &events[outcomes.len()..], call).await;
-            let (done, culprit, fault, killed) = match called {
-                Called::Whole(whole) => {
-                    outcomes.extend(whole);
-                    self.succeeded();
-                    break;
+    /// Gives a batch, to be taken later.
+    pub(super) fn give(&mut self, events: Arc<[Event]>, call: Call) {
+        self.given.push_back(Given { events, call, outcomes: Vec::new(), batch: None, fruitless: 0 });
+        // one that has to be started first gets it when it is asked for
+        if self.worker.is_some() {
+            self.send();
+        }
+    }
+
+    /// Sends what the worker has not got yet.
+    fn send(&mut self) {
+        let Some(worker) = &mut self.worker else { return };
+        if self.due.is_some() {
+            // its successor gets it
+            return;
+        }
+        for given in self.given.iter_mut().filter(|given| given.batch.is_none()) {
+            match worker.give(&self.plan, &given.events[given.outcomes.len()..], &given.call) {
+                Ok(batch) => given.batch = Some(batch),
+                Err(error) => {
+                    // no worker could be given it
+                    let failed = || Returned::Failed(Fault::event(error.to_string())).into();
+                    given.outcomes.resize_with(given.events.len(), failed);
                 }
-                Called::Broken { done, culprit, fault, killed } => (done, culprit, fault, killed),
-            };
-            self.ended(killed);
-            if !done.is_empty() {
-                self.succeeded();
-            }
-            // one that ends twice before it has begun must be ended by the event all the same: its size, say
-            fruitless = if done.is_empty() && !culprit { fruitless + 1 } else { 0 };
-            outcomes.extend(done);
-            if culprit || fruitless > 1 {
-                outcomes.push(Returned::Failed(fault).into());
-                fruitless = 0;
-            } else if outcomes.len() < events.len() {
-                tracing::warn!(function = %self.plan.workers.function, "{}; another one goes on", fault.chain());
             }
         }
+    }
+
+    /// Resolves when it is time to take the oldest batch. May be dropped at any time.
+    pub(super) async fn answered(&mut self) {
+        match (self.given.front(), &mut self.worker) {
+            (Some(Given { batch: Some(batch), .. }), Some(worker)) => worker.answered(&self.plan, *batch).await,
+            // there is something to do first, which must not be dropped
+            (Some(_), _) => {}
+            (None, _) => std::future::pending().await,
+        }
+    }
+
+    /// The outcomes of the oldest batch.
+    pub(super) async fn take(&mut self) -> Vec<Outcome> {
+        let plan = Arc::clone(&self.plan);
+        loop {
+            let Some(first) = self.given.front() else { return Vec::new() };
+            if first.outcomes.len() == first.events.len() {
+                break;
+            }
+            let left = first.events.len() - first.outcomes.len();
+            // one that has ended with a batch is not idle: that batch may be its end
+            if first.batch.is_none() {
+                self.recycle_if_due().await;
+                self.worker().await;
+                self.send();
+            }
+            let batch = self.given.front().and_then(|given| given.batch);
+            let (Some(worker), Some(batch)) = (&mut self.worker, batch) else { continue };
+            let called = worker.take(&plan, batch, left).await;
+            let Some(first) = self.given.front_mut() else { return Vec::new() };
+            match called {
+                Called::Whole(whole) => {
+                    first.outcomes.extend(whole);
+                    self.succeeded();
+                }
+                Called::Broken { done, culprit, fault, killed } => {
+                    let how = fault.to_string();
+                    let some_done = !done.is_empty();
+                    // one that ends twice before it has begun must be ended by the event all the same: its size, say
+                    first.fruitless = if some_done || culprit { 0 } else { first.fruitless + 1 };
+                    let is_blamed = culprit || first.fruitless > 1;
+                    first.outcomes.extend(done);
+                    if is_blamed && first.outcomes.len() < first.events.len() {
+                        first.outcomes.push(Returned::Failed(fault).into());
+                        first.fruitless = 0;
+                    } else if first.outcomes.len() < first.events.len() {
+                        tracing::warn!(function = %plan.workers.function, "{}; another one goes on", fault.chain());
+                    }
+                    self.save_later_ones();
+                    self.ended(killed, &how);
+                    if some_done {
+                        self.succeeded();
+                    }
+                }
+            }
+        }
+        let outcomes = self.given.pop_front().map(|given| given.outcomes).unwrap_or_default();
         self.after().await;
         outcomes
+    }
+
+    /// While a worker is about to be killed for one event, that may end after all, and the next batch begin.
+    fn save_later_ones(&mut self) {
+        let Some(worker) = &self.worker else { return };
+        for given in self.given.iter_mut().skip(1) {
+            let left = given.events.len() - given.outcomes.len();
+            given.outcomes.extend(given.batch.into_iter().flat_map(|batch| worker.finished(batch, left)));
+        }
     }
 
     /// The worker; a new one where there is none, however long that takes.
     async fn worker(&mut self) -> &mut Worker {
         loop {
             // one that ended while nothing ran is nobody's fault
-            if let Some(worker) = self.worker.take_if(|worker| !worker.is_alive()) {
+            if let Some(worker) = self.worker.as_ref().filter(|worker| !worker.is_alive()) {
                 tracing::warn!(function = %self.plan.workers.function, "{worker:?} ended while idle");
-                drop(worker);
-                self.ended(None);
+                self.ended(None, "the worker ended while idle");
             }
             if self.worker.is_some() {
                 break;
             }
             if self.ends >= LOOP {
                 let wait = (FIRST_WAIT * 2_u32.saturating_pow((self.ends - LOOP).min(16))).min(LONGEST_WAIT);
-                let trouble = format!("its worker ended {} times in a row", self.ends);
-                self.code.brief.health.say(Some(&trouble));
                 tokio::time::sleep(wait).await;
             }
             let coming = match self.coming.take() {
@@ -148,26 +222,33 @@ impl Slot {
         }
     }
 
-    /// A worker is no more.
-    fn ended(&mut self, killed: Option<&'static str>) {
-        self.worker = None;
+    /// A worker is no more; `how` is for people.
+    fn ended(&mut self, killed: Option<&'static str>, how: &str) {
+        let entries = self.worker.take().map(|worker| worker.entries);
+        self.given.iter_mut().for_each(|given| given.batch = None);
         match killed {
             Some(reason) => {
-                metrics::counter!("gaugefn_worker_kills_total", "function" => self.function(), "reason" => reason)
+                metrics::counter!("gaugefn_worker_kills_total", "function" => self.plan.workers.function.to_string(), "reason" => reason)
                     .increment(1);
             }
             None => self.ends += 1,
         }
-        metrics::counter!("gaugefn_worker_restarts_total", "function" => self.function()).increment(1);
-        if !std::mem::replace(&mut self.kept.told, true) {
+        if self.ends >= LOOP {
+            let trouble = format!("its worker ended {} times in a row, the last time so: {how}", self.ends);
+            self.code.brief.health.say(Some(&trouble));
+        }
+        metrics::counter!("gaugefn_worker_restarts_total", "function" => self.plan.workers.function.to_string())
+            .increment(1);
+        if let Some(entries @ 1..) = entries {
             tracing::warn!(
                 function = %self.plan.workers.function,
-                "context.env went with the worker, as state in memory does; the next calls begin with an empty one"
+                "{entries} entries of context.env went with the worker, as state in memory does; the next call begins \
+                 with an empty one"
             );
         }
     }
 
-    /// Between two batches: measures, and replaces a worker that has ended or is due.
+    /// Between two batches: measures, and sees to a worker that has ended or is due.
     async fn after(&mut self) {
         let Some(worker) = &mut self.worker else {
             // the outcomes need not wait for the next one; in a loop there is no hurry
@@ -177,24 +258,36 @@ impl Slot {
             }
             return;
         };
-        let recycle = self.plan.workers.recycle;
-        worker.sample();
-        metrics::gauge!("gaugefn_worker_resident_bytes", "function" => self.plan.workers.function.to_string())
-            .set(worker.resident as f64);
-        let Some(reason) = due(&recycle, worker).filter(|_| self.recycle_from <= Instant::now()) else { return };
+        if worker.sample() {
+            let function = self.plan.workers.function.to_string();
+            metrics::gauge!("gaugefn_worker_resident_bytes", "function" => function).set(worker.resident as f64);
+        }
+        if self.due.is_none() && self.recycle_from <= Instant::now() {
+            self.due = due(&self.plan.workers.recycle, worker);
+        }
+        self.recycle_if_due().await;
+    }
+
+    /// Replaces a worker that is due, unless it has a batch at the moment.
+    async fn recycle_if_due(&mut self) {
+        let is_busy = self.given.iter().any(|given| given.batch.is_some());
+        let Some(reason) = self.due.take_if(|_| !is_busy) else { return };
+        if self.worker.is_none() {
+            return;
+        }
+        let function = Arc::clone(&self.plan.workers.function);
         match self.recycle().await {
             Ok(lost) => {
-                let function = &self.plan.workers.function;
                 tracing::info!(%function, "its worker was replaced: {reason}");
                 if !lost.is_empty() {
                     tracing::warn!(%function, "replacing the worker lost {}", lost.join(", "));
                 }
-                metrics::counter!("gaugefn_worker_restarts_total", "function" => self.function()).increment(1);
+                metrics::counter!("gaugefn_worker_restarts_total", "function" => function.to_string()).increment(1);
             }
             Err(fault) => {
                 self.recycle_from = Instant::now() + AGAIN;
                 tracing::warn!(
-                    function = %self.plan.workers.function,
+                    %function,
                     "its worker goes on, though {reason}: another one cannot take its place: {}", fault.chain()
                 );
             }
@@ -217,7 +310,10 @@ impl Slot {
     }
 
     pub(super) async fn take_over(&mut self, env: Option<Env>) -> Result<(), Fault> {
-        self.worker().await.take_over(env).await
+        self.worker().await.take_over(env).await?;
+        // whatever trouble there was, it was the older version's
+        self.code.brief.health.say(None);
+        Ok(())
     }
 
     /// Ends the worker.

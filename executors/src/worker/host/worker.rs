@@ -20,8 +20,8 @@ use super::super::output::Output;
 use super::super::protocol::measures::Measures;
 use super::super::protocol::outcome::decode_one;
 use super::super::protocol::{
-    BatchRef, Frame, HandedOver, Hello, Incoming, Kind, Outcomes, Outgoing, Prepare, ProtocolError, Rare, Ready,
-    Refused, TakeOver, frame,
+    BatchRef, Frame, HandedOver, Hello, Incoming, Kind, Outcomes, Prepare, ProtocolError, Rare, Ready, Refused,
+    TakeOver, frame,
 };
 use super::super::reap::kill_tree;
 use super::super::records::Records;
@@ -35,6 +35,9 @@ const GREETING: Duration = Duration::from_secs(30);
 
 /// How long a process may take to end after it has said that it will.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A buffer that a large frame has stretched is given back above this size.
+const KEPT: usize = 1 << 20;
 
 /// How often the memory of a worker is looked at while it runs.
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -89,6 +92,7 @@ pub(super) enum Called {
 }
 
 /// Why a worker was killed during a call.
+#[derive(Debug)]
 enum Kill {
     Timeout { index: usize, elapsed: Duration },
     Memory { resident: u64, limit: u64 },
@@ -98,7 +102,11 @@ enum Kill {
 pub(super) struct Worker {
     process: Process,
     incoming: Incoming<OwnedReadHalf>,
-    out: Outgoing<OwnedWriteHalf>,
+    out: Unsent,
+    /// The answer to the oldest batch, or why there is none, once it is known.
+    news: Option<Result<Frame, End>>,
+    /// When to look whether the oldest batch keeps to its limit.
+    check: Option<Instant>,
     area: Arc<Area>,
     dump: Receiver,
     dump_signal: Option<i32>,
@@ -109,6 +117,8 @@ pub(super) struct Worker {
     /// With how many events it was called.
     pub(super) events: u64,
     sampled: Instant,
+    /// Entries of its function's state.
+    pub(super) entries: usize,
     /// When its memory was last looked at, in bytes.
     pub(super) resident: u64,
     /// Dropped last, and with it whatever of the process is left.
@@ -134,7 +144,9 @@ impl Worker {
         let mut worker = Self {
             process,
             incoming: Incoming::new(read),
-            out: Outgoing::new(write),
+            out: Unsent { to: write, bytes: Vec::new(), sent: 0 },
+            news: None,
+            check: None,
             area,
             dump,
             dump_signal: None,
@@ -144,6 +156,7 @@ impl Worker {
             events: 0,
             sampled: Instant::now(),
             resident: 0,
+            entries: 0,
             _lifeline: lifeline,
         };
         let greeting = timeout(GREETING, worker.frame()).await.map_err(|_| {
@@ -162,13 +175,13 @@ impl Worker {
 
     /// Has it make what every function of its executor needs.
     pub(super) async fn warm(&mut self, wanted: &Prepare) -> Result<(), Fault> {
-        self.out.send(|out| wanted.encode_as(Kind::Warm, out)).await?;
+        self.out.queue(|out| wanted.encode_as(Kind::Warm, out))?;
         self.ready("starting").await
     }
 
     /// Has it load the function.
     pub(super) async fn prepare(&mut self, wanted: &Prepare) -> Result<(), Fault> {
-        self.out.send(|out| wanted.encode(out)).await?;
+        self.out.queue(|out| wanted.encode(out))?;
         self.ready("loading the function").await
     }
 
@@ -180,21 +193,21 @@ impl Worker {
 
     /// The state of its function.
     pub(super) async fn hand_over(&mut self) -> Result<HandedOver, Fault> {
-        self.out.send(|out| bare(out, Kind::HandOver)).await?;
+        self.out.queue(|out| bare(out, Kind::HandOver))?;
         let body = self.answer(Kind::HandedOver, "handing over its state").await?;
         Ok(HandedOver::decode(body)?)
     }
 
     /// Has its function begin with this state.
     pub(super) async fn take_over(&mut self, env: Option<Env>) -> Result<(), Fault> {
-        self.out.send(|out| TakeOver { env }.encode(out)).await?;
+        self.out.queue(|out| TakeOver { env }.encode(out))?;
         self.answer(Kind::TookOver, "taking over a state").await.map(drop)
     }
 
     /// Ends it, after its function has run what it has registered for that.
     pub(super) async fn close(mut self) -> Result<(), Fault> {
         let closed = async {
-            self.out.send(|out| bare(out, Kind::Close)).await?;
+            self.out.queue(|out| bare(out, Kind::Close))?;
             self.answer(Kind::Closed, "closing").await
         };
         let closed = closed.await.map(drop);
@@ -213,53 +226,40 @@ impl Worker {
     }
 
     /// Looks at its memory, unless that was just done.
-    pub(super) fn sample(&mut self) {
-        if self.sampled.elapsed() >= SAMPLE || self.resident == 0 {
+    pub(super) fn sample(&mut self) -> bool {
+        let is_time = self.sampled.elapsed() >= SAMPLE || self.resident == 0;
+        if is_time {
             self.sampled = Instant::now();
             self.resident = memory::resident(self.process.pid()).unwrap_or(self.resident);
         }
+        is_time
     }
 
-    /// Calls its function with these events, under the limits of the plan.
-    pub(super) async fn call(&mut self, plan: &Plan, events: &[Event], call: &Call) -> Called {
-        self.batches += 1;
-        let (id, slot) = (self.batches, slot_of(self.batches));
-        self.events += events.len() as u64;
-        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).begin(slot, events);
-        let limit = plan.workers.timeout;
+    /// Gives it events to call its function with; the batch's number. Returns at once: what the socket does not take
+    /// now goes out while the answer is waited for.
+    ///
+    /// # Errors
+    /// The batch is too large to be sent at all; nothing of it was.
+    pub(super) fn give(&mut self, plan: &Plan, events: &[Event], call: &Call) -> Result<u64, ProtocolError> {
+        let (id, limit) = (self.batches + 1, plan.workers.timeout);
         let batch = BatchRef { id, limit, env: call.env.as_ref(), base_version: call.base_version, events };
-        let sent = self.out.send(|out| batch.encode(out)).await;
-        let answered = match sent {
-            Ok(()) => self.outcomes(plan, id, events.len()).await,
-            // a batch that is too large for the protocol is this batch's own fault
-            Err(error @ ProtocolError::TooLong { .. }) => {
-                let fault = || Fault::event(error.to_string());
-                return Called::Whole(
-                    events.iter().map(|_| runtime_core::contract::Returned::Failed(fault()).into()).collect(),
-                );
-            }
-            // it has ended, which is about to be heard
-            Err(_) => self.outcomes(plan, id, events.len()).await,
-        };
-        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).end();
-        match answered {
-            Ok(outcomes) => {
-                // memory that only large outcomes needed
-                let _ = self.area.trim(slot);
-                Called::Whole(outcomes)
-            }
-            Err(end) => self.broken(id, events.len(), end, limit).await,
-        }
+        self.out.queue(|out| batch.encode(out))?;
+        self.batches = id;
+        self.events += events.len() as u64;
+        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).begin(id, events);
+        Ok(id)
     }
 
-    async fn outcomes(&mut self, plan: &Plan, id: u64, count: usize) -> Result<Vec<Outcome>, End> {
+    /// Resolves when it is known what became of the oldest batch. May be dropped at any time.
+    pub(super) async fn answered(&mut self, plan: &Plan, id: u64) {
         let slot = slot_of(id);
         let (timeout, memory_limit) = (plan.workers.timeout, plan.workers.memory_limit);
-        let begun = Instant::now();
-        let mut check = timeout.map(|timeout| begun + timeout);
-        loop {
+        while self.news.is_none() {
+            if self.check.is_none() {
+                self.check = timeout.map(|timeout| Instant::now() + timeout);
+            }
             let sample = memory_limit.map(|_| self.sampled + SAMPLE);
-            let next = [check, sample].into_iter().flatten().min();
+            let next = [self.check, sample].into_iter().flatten().min();
             let look = async {
                 match next {
                     Some(at) => sleep_until(at.into()).await,
@@ -269,12 +269,8 @@ impl Worker {
             tokio::select! {
                 biased;
                 frame = self.frame() => {
-                    let frame = frame?;
-                    return match frame.kind {
-                        Kind::Outcomes => self.read(slot, frame.body, id, count),
-                        Kind::Refused => Err(End::Refused(Refused::decode(&frame.body).map_err(Gone::from)?.fault.fault())),
-                        got => Err(Gone::from(ProtocolError::Unexpected { expected: Kind::Outcomes, got }).into()),
-                    };
+                    self.news = Some(frame.map_err(End::Gone));
+                    break;
                 }
                 () = look => {}
             }
@@ -282,25 +278,53 @@ impl Worker {
             if let (Some(limit), true) = (memory_limit, sample.is_some_and(|at| at <= now)) {
                 self.sample();
                 if self.resident > limit {
-                    return Err(End::Kill(Kill::Memory { resident: self.resident, limit }));
+                    self.news = Some(Err(End::Kill(Kill::Memory { resident: self.resident, limit })));
                 }
             }
-            if let (Some(limit), true) = (timeout, check.is_some_and(|at| at <= now)) {
+            if let (Some(limit), true) = (timeout, self.check.is_some_and(|at| at <= now)) {
                 let running = self.area.progress(slot).filter(|progress| progress.batch == id);
                 match running.and_then(|progress| progress.running) {
                     Some((index, since)) if since + limit <= now => {
-                        return Err(End::Kill(Kill::Timeout { index, elapsed: now - since }));
+                        self.news = Some(Err(End::Kill(Kill::Timeout { index, elapsed: now - since })));
                     }
-                    Some((_, since)) => check = Some(since + limit),
+                    Some((_, since)) => self.check = Some(since + limit),
                     // between two events, or before the first
-                    None => check = Some(now + limit.min(Duration::from_millis(10))),
+                    None => self.check = Some(now + limit.min(Duration::from_millis(10))),
                 }
             }
         }
     }
 
+    /// What became of the oldest batch, which has so many events.
+    pub(super) async fn take(&mut self, plan: &Plan, id: u64, count: usize) -> Called {
+        self.answered(plan, id).await;
+        let news = self.news.take();
+        self.check = None;
+        let answered = match news {
+            Some(Ok(Frame { kind: Kind::Outcomes, body, .. })) => self.read(slot_of(id), body, id, count),
+            Some(Ok(Frame { kind: Kind::Refused, body, .. })) => match Refused::decode(&body) {
+                Ok(refused) => Err(End::Refused(refused.fault.fault())),
+                Err(error) => Err(Gone::from(error).into()),
+            },
+            Some(Ok(frame)) => {
+                Err(Gone::from(ProtocolError::Unexpected { expected: Kind::Outcomes, got: frame.kind }).into())
+            }
+            Some(Err(end)) => Err(end),
+            None => Err(Gone::from(ProtocolError::Cut).into()),
+        };
+        self.ears.current.lock().unwrap_or_else(PoisonError::into_inner).end(id);
+        match answered {
+            Ok(outcomes) => {
+                // memory that only large outcomes needed
+                let _ = self.area.trim(slot_of(id));
+                Called::Whole(outcomes)
+            }
+            Err(end) => self.broken(id, count, end, plan.workers.timeout).await,
+        }
+    }
+
     /// The outcomes of a whole batch: those in the shared area, then those of the frame.
-    fn read(&self, slot: usize, body: Bytes, id: u64, count: usize) -> Result<Vec<Outcome>, End> {
+    fn read(&mut self, slot: usize, body: Bytes, id: u64, count: usize) -> Result<Vec<Outcome>, End> {
         let framed = Outcomes::decode(body).map_err(Gone::from)?;
         let damaged = || End::from(Gone::from(ProtocolError::Malformed("outcomes of another batch")));
         if framed.batch != id {
@@ -311,6 +335,7 @@ impl Worker {
         if all.len() != framed.first || all.len() + framed.outcomes.len() != count {
             return Err(damaged());
         }
+        self.entries = framed.entries;
         all.extend(framed.outcomes);
         Ok(all)
     }
@@ -337,10 +362,7 @@ impl Worker {
             report = dump::rest(&self.dump);
         }
         let progress = self.area.progress(slot).filter(|progress| progress.batch == id);
-        let done: Vec<_> = match progress {
-            Some(_) => self.area.outcomes(slot, count).into_iter().map_while(|bytes| decode_one(bytes).ok()).collect(),
-            None => Vec::new(),
-        };
+        let done = self.finished(id, count);
         let running = progress.and_then(|progress| progress.running).map(|(index, _)| index);
         let fault = match end {
             End::Kill(Kill::Timeout { elapsed, .. }) => {
@@ -371,6 +393,14 @@ impl Worker {
             None => running == Some(done.len()),
         };
         Called::Broken { done, culprit, fault, killed }
+    }
+
+    /// The outcomes of a batch of so many events that are known without its answer.
+    pub(super) fn finished(&self, id: u64, count: usize) -> Vec<Outcome> {
+        let slot = slot_of(id);
+        let begun = self.area.progress(slot).is_some_and(|progress| progress.batch == id);
+        let known = if begun { self.area.outcomes(slot, count) } else { Vec::new() };
+        known.into_iter().map_while(|bytes| decode_one(bytes).ok()).collect()
     }
 
     /// Kills what is left of it and of all that it has started, and hears its last words.
@@ -427,6 +457,8 @@ impl Worker {
                     },
                     Err(error) => return Err(Gone::Broken(error)),
                 },
+                // a peer that cannot be written to has ended, which is heard as well
+                _ = self.out.flush(), if self.out.is_waiting() => continue,
                 exit = self.process.watch().ended() => {
                     // forked processes may hold the socket; what it said before it ended counts
                     match self.incoming.next_frame().now_or_never() {
@@ -447,7 +479,52 @@ impl Worker {
     }
 }
 
+/// Frames that the socket has not taken yet. Writing must not hold up reading, or two full sockets would wait for each
+/// other.
+struct Unsent {
+    to: OwnedWriteHalf,
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Unsent {
+    fn queue(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), ProtocolError>) -> Result<(), ProtocolError> {
+        encode(&mut self.bytes)?;
+        // most frames go at once
+        self.push();
+        Ok(())
+    }
+
+    const fn is_waiting(&self) -> bool {
+        self.sent < self.bytes.len()
+    }
+
+    /// Writes what the socket takes now.
+    fn push(&mut self) {
+        while self.is_waiting() {
+            match self.to.try_write(&self.bytes[self.sent..]) {
+                Ok(written @ 1..) => self.sent += written,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // nobody reads any more
+                Ok(_) | Err(_) => self.sent = self.bytes.len(),
+            }
+        }
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.sent = 0;
+    }
+
+    /// Writes what was left, as soon as the socket takes it. May be dropped at any time.
+    async fn flush(&mut self) {
+        if self.to.writable().await.is_err() {
+            self.sent = self.bytes.len();
+        }
+        self.push();
+    }
+}
+
 /// Why a batch has no answer.
+#[derive(Debug)]
 enum End {
     Gone(Gone),
     Refused(Fault),
@@ -465,21 +542,25 @@ fn bare(out: &mut Vec<u8>, kind: Kind) -> Result<(), ProtocolError> {
     Ok(())
 }
 
-/// The innermost frame of the thread that was asked, in a text of `faulthandler`: `/opt/f.py:7 in handler`.
+/// The innermost frame of the function's own on the thread that was asked, in a text of `faulthandler`:
+/// `/opt/f.py:7 in handler`.
 fn innermost(report: &str) -> Option<String> {
     let main = report
         .split("\n\n")
         .find(|thread| thread.starts_with("Current thread"))
         .or_else(|| report.split("\n\n").last())?;
-    // Python's own files at the top of the stack are how the function waits, not where
-    let frames = main.lines().filter_map(|line| {
-        let (file, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
-        let (line, name) = rest.split_once(" in ")?;
-        Some((file, line, name))
-    });
-    let frames: Vec<_> = frames.collect();
-    let (file, line, name) = frames.first()?;
+    let frames: Vec<_> = main.lines().filter_map(frame_of).collect();
+    // Python's own files and installed packages at the top of the stack are how the function waits, not where
+    let own = |(file, _, _): &&(&str, &str, &str)| !file.contains("/lib/python3") && !file.starts_with('<');
+    let (file, line, name) = frames.iter().find(own).or(frames.first())?;
     Some(format!("{file}:{line} in {name}"))
+}
+
+/// File, line and name of one line of such a text.
+fn frame_of(line: &str) -> Option<(&str, &str, &str)> {
+    let (file, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
+    let (line, name) = rest.split_once(" in ")?;
+    Some((file, line, name))
 }
 
 #[cfg(test)]
@@ -492,6 +573,15 @@ mod tests {
                       Current thread 0x00008f (most recent call first):\n  File \"/opt/f.py\", line 7 in inner\n  \
                       File \"/opt/f.py\", line 3 in handler\n";
         assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:7 in inner"));
+        let report = "Current thread 0x00008f (most recent call first):\n  \
+                      File \"/usr/lib/python3.11/subprocess.py\", line 5 in wait\n  File \"/opt/f.py\", line 3 in handler\n";
+        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:3 in handler"));
+        let report = report.lines().take(2).collect::<Vec<_>>().join("\n");
+        assert_eq!(
+            innermost(&report).as_deref(),
+            Some("/usr/lib/python3.11/subprocess.py:5 in wait"),
+            "better than nothing"
+        );
         assert_eq!(innermost("no stack"), None);
     }
 }

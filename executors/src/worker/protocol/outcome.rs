@@ -114,6 +114,8 @@ pub struct Outcomes {
     pub batch: u64,
     /// The index of the event that the first outcome belongs to: the ones before it stand in the shared area.
     pub first: usize,
+    /// How many entries the function's state has afterwards.
+    pub entries: usize,
     /// In the order of the events.
     pub outcomes: Vec<Outcome>,
 }
@@ -124,10 +126,17 @@ impl Outcomes {
     ///
     /// # Errors
     /// It is too long.
-    pub fn encode(out: &mut Vec<u8>, batch: u64, first: usize, encoded: &[Vec<u8>]) -> Result<(), ProtocolError> {
+    pub fn encode(
+        out: &mut Vec<u8>,
+        batch: u64,
+        first: usize,
+        entries: usize,
+        encoded: &[Vec<u8>],
+    ) -> Result<(), ProtocolError> {
         frame::encode(out, Kind::Outcomes, |out| {
             out.extend_from_slice(&batch.to_le_bytes());
             put_count(out, first);
+            put_count(out, entries);
             put_count(out, encoded.len());
             encoded.iter().for_each(|outcome| put_bytes(out, outcome));
             Ok(())
@@ -140,10 +149,10 @@ impl Outcomes {
     /// The body is damaged.
     pub fn decode(body: Bytes) -> Result<Self, ProtocolError> {
         let mut rest = Rest(body);
-        let (batch, first) = (rest.u64()?, rest.u32()? as usize);
+        let (batch, first, entries) = (rest.u64()?, rest.u32()? as usize, rest.u32()? as usize);
         let outcomes = rest.list(4, |rest| decode_one(rest.bytes()?))?;
         rest.end()?;
-        Ok(Self { batch, first, outcomes })
+        Ok(Self { batch, first, entries, outcomes })
     }
 }
 
@@ -206,12 +215,12 @@ mod tests {
                 out
             };
             let (mut out, encoded) = (Vec::new(), outcomes.iter().map(encode).collect::<Vec<_>>());
-            Outcomes::encode(&mut out, batch, first, &encoded).unwrap();
+            Outcomes::encode(&mut out, batch, first, 3, &encoded).unwrap();
             let mut splitter = Splitter::default();
             splitter.buffer().extend_from_slice(&out);
             let body = splitter.next_frame().unwrap().unwrap().expect(Kind::Outcomes).unwrap();
             let got = Outcomes::decode(body.clone()).unwrap();
-            prop_assert_eq!((got.batch, got.first, got.outcomes.len()), (batch, first, outcomes.len()));
+            prop_assert_eq!((got.batch, got.first, got.entries, got.outcomes.len()), (batch, first, 3, outcomes.len()));
             for (got, sent) in got.outcomes.iter().zip(&outcomes) {
                 check(got, sent)?;
             }

@@ -104,6 +104,9 @@ pub struct Prepare {
     /// For the context.
     #[serde(with = "FactsForm")]
     pub facts: Facts,
+    /// Where in an event the name of its state stands.
+    #[serde(default)]
+    pub state_key: Option<String>,
 }
 
 impl Rare for Prepare {
@@ -121,6 +124,7 @@ impl Prepare {
             function: brief.function.to_string(),
             handler: brief.handler.clone(),
             facts: brief.facts.clone(),
+            state_key: brief.state_key.as_deref().map(str::to_owned),
         }
     }
 
@@ -131,6 +135,7 @@ impl Prepare {
             function: Arc::from(self.function.as_str()),
             handler: self.handler.clone(),
             facts: self.facts.clone(),
+            state_key: self.state_key.as_deref().map(Arc::from),
             ..Brief::default()
         }
     }

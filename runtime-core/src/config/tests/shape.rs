@@ -80,6 +80,7 @@ async fn settings_become_a_function_that_runs() {
         stdout: Arc::new(tempfile::tempfile().unwrap()),
         facts: Facts { host: Some("h".to_owned()), input_key: Some("not this one".to_owned()), ..Facts::default() },
         isolate: None,
+        encoded_state: false,
     };
     let mut parts = assemble(&settings.functions[0], &around, &board).await.unwrap_or_else(|fault| panic!("{fault}"));
     let told = parts.function.invoke(&[crate::contract::Event::new("1", "{}")], Default::default()).await.unwrap();

@@ -28,7 +28,7 @@ fn components_of_later_versions() {
 
 #[test]
 fn options_of_later_versions() {
-    for option in ["key", "ttl", "max_bytes"] {
+    for option in ["ttl", "max_bytes"] {
         assert_eq!(with(&format!("state.{option} = 'x'")), [format!("functions.vm.state.{option}: {LATER}")]);
     }
     let text = VM.replace("'ticker'", "'ticker', lease = '5s'");
@@ -64,9 +64,14 @@ fn options_about_workers() {
     assert_eq!(
         with("workers = 2"),
         [
-            "functions.vm.workers: '2' workers cannot share one state; set state.scope = \"worker\" to give each its own, or \
-          workers = 1"
+            "functions.vm.workers: '2' workers cannot share one state; set state.key, or state.scope = \"worker\" to give \
+             each its own, or workers = 1"
         ]
+    );
+    assert_eq!(read(&format!("{VM}workers = 2\nstate.key = '/host'\n")).functions[0].options.workers, 2);
+    assert_eq!(
+        with("state.key = 'host'"),
+        ["functions.vm.state.key: 'host' is no JSON pointer; write '/host' for the value of 'host'"]
     );
     let latest = VM.replace("'ticker'", "'newest'");
     assert_eq!(

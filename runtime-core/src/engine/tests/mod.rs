@@ -1,5 +1,6 @@
 //! The engine against scripted parts, on tokio's paused clock.
 
+mod ahead;
 mod faults;
 mod order;
 mod policy;

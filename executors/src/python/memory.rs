@@ -1,0 +1,102 @@
+//! What is kept between calls: the context, and one env for each key where the state has keys.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+/// Lives as long as the function, whatever version of it runs.
+pub(super) struct Memory {
+    /// The one object that every call gets.
+    pub(super) context: Py<PyAny>,
+    /// Each key's env, where the state has keys.
+    envs: Option<Envs>,
+}
+
+struct Envs {
+    /// The steps of the JSON pointer.
+    steps: Vec<String>,
+    /// By the JSON text of the key, `None` for events without.
+    all: Py<PyDict>,
+}
+
+impl Memory {
+    /// An empty one; `key` is a JSON pointer.
+    pub(super) fn new(py: Python<'_>, context: Py<PyAny>, key: Option<&str>) -> Self {
+        let steps = |key: &str| key.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+        let envs = key.map(|key| Envs { steps: steps(key), all: PyDict::new(py).unbind() });
+        Self { context, envs }
+    }
+
+    /// The same with this context and the envs of an older one.
+    pub(super) fn with(&self, py: Python<'_>, context: Py<PyAny>, older: &Self) -> Self {
+        let envs = self.envs.as_ref().map(|own| Envs {
+            steps: own.steps.clone(),
+            all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py),
+        });
+        Self { context, envs }
+    }
+
+    /// Puts the env in place that belongs to this input; its key, to be given back after the call.
+    pub(super) fn enter<'py>(
+        &self,
+        json: &Bound<'py, PyModule>,
+        input: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(envs) = &self.envs else { return Ok(None) };
+        let py = json.py();
+        let key = match envs.find(input) {
+            Some(value) => json.getattr(intern!(py, "dumps"))?.call1((value,))?,
+            None => py.None().into_bound(py),
+        };
+        let env = match envs.all.bind(py).get_item(&key)? {
+            Some(env) => env,
+            None => PyDict::new(py).into_any(),
+        };
+        self.context.bind(py).setattr(intern!(py, "env"), env)?;
+        Ok(Some(key))
+    }
+
+    /// Takes the env back, whatever the call has made of it.
+    pub(super) fn leave(&self, key: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let (Some(envs), Some(key)) = (&self.envs, key) else { return Ok(()) };
+        let py = key.py();
+        envs.all.bind(py).set_item(key, self.context.bind(py).getattr(intern!(py, "env"))?)
+    }
+
+    /// All that is kept, as one object.
+    pub(super) fn whole<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.envs {
+            Some(envs) => Ok(envs.all.bind(py).clone().into_any()),
+            None => self.context.bind(py).getattr(intern!(py, "env")),
+        }
+    }
+
+    /// Begins with what [`whole`](Self::whole) gave.
+    pub(super) fn begin(&self, py: Python<'_>, whole: Py<PyAny>) -> PyResult<()> {
+        match &self.envs {
+            Some(envs) => envs.all.bind(py).update(whole.bind(py).cast::<PyDict>()?.as_mapping()),
+            None => self.context.bind(py).setattr(intern!(py, "env"), whole),
+        }
+    }
+
+    /// How many entries it has, or keys.
+    pub(super) fn entries(&self, py: Python<'_>) -> usize {
+        let whole = self.whole(py).ok();
+        whole.as_ref().and_then(|env| env.cast::<PyDict>().ok()).map_or(0, |env| env.len())
+    }
+}
+
+impl Envs {
+    fn find<'py>(&self, input: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let mut found = input.clone();
+        for step in &self.steps {
+            let next = if let Ok(dict) = found.cast::<PyDict>() {
+                dict.get_item(step).ok()??
+            } else {
+                found.cast::<PyList>().ok()?.get_item(step.parse().ok()?).ok()?
+            };
+            found = next;
+        }
+        Some(found)
+    }
+}

@@ -1,0 +1,274 @@
+//! One transaction of everything that a batch leaves behind: results, states, acknowledgement.
+//!
+//! A script on the server, in one round trip: it first checks that this very commit has not landed already (its token),
+//! that this consumer in this incarnation still owns the entries, that the states have the expected versions, and that
+//! streams are streams; then it writes everything, and acknowledges. In a Cluster all keys must share a slot
+//! ([`slot`](crate::slot())); the channels of messages are no keys.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Script, ScriptInvocation};
+
+use crate::fault::LinkError;
+use crate::group::{Member, is_gone};
+use crate::link::Link;
+
+static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("commit/commit.lua")));
+
+/// The most entries of one commit: the language of the scripts unpacks no more than some thousands of values, and a
+/// longer script holds up everybody else on the server.
+pub const LARGEST: usize = 1000;
+
+/// Tells a commit from every other one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// A hash that this commit may write to: the register of the consumer, or a state.
+    pub key: String,
+    /// The field of the hash. One for each who commits, as a new token takes the place of the last one.
+    pub field: String,
+    /// Never the same for two batches, also not after a restart.
+    pub value: String,
+}
+
+impl Token {
+    /// The token of a consumer's batch: `number` counts the batches of this incarnation.
+    #[must_use]
+    pub fn of(member: &Member, number: u64) -> Self {
+        let Member { consumer, incarnation, .. } = member;
+        Self { key: member.register(), field: format!("t:{consumer}"), value: format!("{incarnation}:{number}") }
+    }
+}
+
+/// Entries of a stream that a commit acknowledges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamAck {
+    /// Who must own them.
+    pub member: Member,
+    /// The entries, 1000 at most.
+    pub ids: Vec<String>,
+}
+
+/// A state in a hash, and what changes in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateWrite {
+    /// The hash.
+    pub key: String,
+    /// The version that it must have, in the field `v`; 0 where there must be none.
+    pub base: u64,
+    /// The version that it gets.
+    pub version: u64,
+    /// Whether everything that is there goes first.
+    pub clear: bool,
+    /// Fields that get these values.
+    pub set: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Fields that go.
+    pub remove: Vec<Vec<u8>>,
+    /// How long it is kept from now on; without it as long as before.
+    pub ttl: Option<Duration>,
+}
+
+/// A result on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// An entry of a stream.
+    Add {
+        /// The stream.
+        stream: String,
+        /// How many entries it keeps, about; 0 keeps all.
+        max_length: u64,
+        /// Names and values.
+        fields: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// A key, whatever it held before.
+    Set {
+        /// The key.
+        key: String,
+        /// What it holds from now on.
+        value: Vec<u8>,
+        /// How long; without it for good.
+        ttl: Option<Duration>,
+    },
+    /// A message to whoever listens.
+    Publish {
+        /// The channel.
+        channel: String,
+        /// The message.
+        message: Vec<u8>,
+    },
+}
+
+/// One batch's effects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Makes a repetition after a lost answer harmless. Without one it writes again.
+    pub token: Option<Token>,
+    /// What is acknowledged; nothing where the source is none of streams.
+    pub ack: Option<StreamAck>,
+    /// What must have which version, and changes.
+    pub states: Vec<StateWrite>,
+    /// What is written, in this order.
+    pub writes: Vec<Write>,
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is written.
+    Done,
+    /// Everything had been written by an earlier try, whose answer was lost. Nothing is written twice.
+    Again,
+    /// These entries belong to another consumer or incarnation by now, or are acknowledged, or gone with their group.
+    /// Nothing is written: drop what came of them and commit the rest.
+    Lost(Vec<String>),
+    /// These states have another version: somebody else has saved. Nothing is written, and what was built on them must
+    /// be discarded.
+    Stale(Vec<String>),
+}
+
+impl Commit {
+    /// Runs the transaction.
+    ///
+    /// # Errors
+    /// The server is away: repeat the same commit with the same token. A key holds something of another type
+    /// ([`Trouble::WrongType`](crate::Trouble)), or there are more than 1000 entries: nothing is written.
+    pub async fn run(&self, link: &Link) -> Result<Verdict, LinkError> {
+        let ids = self.ack.as_ref().map_or(&[][..], |ack| &ack.ids);
+        if ids.len() > LARGEST {
+            return Err(LinkError::config(format!(
+                "a commit acknowledges {LARGEST} entries at most, not {}: lower the option 'batch'",
+                ids.len()
+            )));
+        }
+        let about = self.ack.as_ref().map_or("", |ack| &ack.member.stream);
+        let about = if about.is_empty() { self.states.first().map_or("", |state| &state.key) } else { about };
+        let answer: Vec<String> = match link.script(&self.invocation(), "EVALSHA", about).await {
+            Ok(answer) => answer,
+            Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Lost(ids.to_vec())),
+            Err(error) => return Err(error),
+        };
+        let mut words = answer.into_iter();
+        match words.next().as_deref() {
+            Some("done") => Ok(Verdict::Done),
+            Some("again") => Ok(Verdict::Again),
+            Some("lost") => Ok(Verdict::Lost(words.collect())),
+            Some("stale") => Ok(Verdict::Stale(words.collect())),
+            _ => {
+                let (key, wanted) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                Err(LinkError::wrong_type(link.target(), &key, &wanted))
+            }
+        }
+    }
+
+    /// Keys that the transaction touches. In a Cluster they must share a slot.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.token.iter().map(|token| token.key.clone()).collect();
+        if let Some(StreamAck { member, .. }) = &self.ack {
+            keys.extend([member.register(), member.stream.to_string()]);
+        }
+        keys.extend(self.states.iter().map(|state| state.key.clone()));
+        keys.extend(self.writes.iter().filter_map(|write| match write {
+            Write::Add { stream: key, .. } | Write::Set { key, .. } => Some(key.clone()),
+            Write::Publish { .. } => None,
+        }));
+        keys
+    }
+
+    /// Keys and arguments in the order in which the script takes them.
+    fn invocation(&self) -> ScriptInvocation<'static> {
+        let mut call = COMMIT.prepare_invoke();
+        call.arg(u8::from(self.token.is_some()));
+        if let Some(Token { key, field, value }) = &self.token {
+            call.key(key).arg(field).arg(value);
+        }
+        match self.ack.as_ref().filter(|ack| !ack.ids.is_empty()) {
+            None => {
+                call.arg(0);
+            }
+            Some(StreamAck { member, ids }) => {
+                let (first, last) = span(ids);
+                call.arg(ids.len()).arg(ids);
+                call.key(member.register()).key(&*member.stream).arg(&*member.group);
+                call.arg(&*member.consumer).arg(&*member.incarnation).arg(first).arg(last);
+            }
+        }
+        call.arg(self.states.len());
+        for state in &self.states {
+            call.key(&state.key).arg(state.base).arg(state.version).arg(u8::from(state.clear)).arg(millis(state.ttl));
+            pairs(&mut call, &state.set);
+            call.arg(state.remove.len());
+            for field in &state.remove {
+                call.arg(&field[..]);
+            }
+        }
+        call.arg(self.writes.len());
+        for write in &self.writes {
+            match write {
+                Write::Add { stream, max_length, fields } => {
+                    call.arg("add").key(stream).arg(*max_length);
+                    pairs(&mut call, fields);
+                }
+                Write::Set { key, value, ttl } => {
+                    call.arg("set").key(key).arg(millis(*ttl)).arg(&value[..]);
+                }
+                Write::Publish { channel, message } => {
+                    call.arg("publish").arg(channel).arg(&message[..]);
+                }
+            }
+        }
+        call
+    }
+}
+
+/// Names and values, one after the other.
+fn pairs(call: &mut ScriptInvocation<'static>, pairs: &[(Vec<u8>, Vec<u8>)]) {
+    call.arg(2 * pairs.len());
+    for (name, value) in pairs {
+        call.arg(&name[..]).arg(&value[..]);
+    }
+}
+
+/// The least and the greatest id; they sort as numbers, not as texts.
+fn span(ids: &[String]) -> (&str, &str) {
+    let number = |id: &&String| {
+        let (millis, count) = id.split_once('-').unwrap_or((id, "0"));
+        (millis.parse::<u64>().unwrap_or_default(), count.parse::<u64>().unwrap_or_default())
+    };
+    let first = ids.iter().min_by_key(number).map_or("-", String::as_str);
+    (first, ids.iter().max_by_key(number).map_or("+", String::as_str))
+}
+
+/// 0 where there is none.
+fn millis(time: Option<Duration>) -> u64 {
+    time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_as_numbers() {
+        let ids = ["9-1", "10-0", "9-10"].map(str::to_owned);
+        assert_eq!(span(&ids), ("9-1", "10-0"));
+    }
+
+    #[test]
+    fn keys_are_all_that_is_touched() {
+        let member = Member::new("{t}:in", "vm", "a");
+        let commit = Commit {
+            token: Some(Token::of(&member, 1)),
+            ack: Some(StreamAck { member, ids: vec!["1-0".to_owned()] }),
+            states: vec![StateWrite { key: "{t}:state".to_owned(), ..StateWrite::default() }],
+            writes: vec![
+                Write::Add { stream: "{t}:out".to_owned(), max_length: 0, fields: Vec::new() },
+                Write::Set { key: "{t}:key".to_owned(), value: Vec::new(), ttl: None },
+                Write::Publish { channel: "anywhere".to_owned(), message: Vec::new() },
+            ],
+        };
+        let register = "gaugefn:consumers:{t}:in:vm";
+        assert_eq!(commit.keys(), [register, register, "{t}:in", "{t}:state", "{t}:out", "{t}:key"]);
+        assert!(commit.keys().iter().all(|key| crate::slot(key) == crate::slot("{t}")));
+    }
+}

@@ -1,0 +1,140 @@
+-- One batch's effects, all or none. Nothing is written before every check has passed: an error in the middle of a
+-- script is not rolled back.
+--
+-- KEYS as they are met below; ARGV likewise, every list with its length in front.
+-- answers { 'done' }, { 'again' }, { 'lost', id... }, { 'stale', key... } or { 'type', key, wanted }
+local key, arg = 0, 0
+local function next_key()
+  key = key + 1
+  return KEYS[key]
+end
+local function next_arg()
+  arg = arg + 1
+  return ARGV[arg]
+end
+local function next_list()
+  local list = {}
+  for i = 1, tonumber(next_arg()) do
+    list[i] = next_arg()
+  end
+  return list
+end
+
+-- 1. the token: this commit has landed before, and its answer was lost
+local token
+if next_arg() == '1' then
+  token = { key = next_key(), field = next_arg(), value = next_arg() }
+  if redis.call('HGET', token.key, token.field) == token.value then
+    return { 'again' }
+  end
+end
+
+-- 2. ownership
+local ids = next_list()
+local stream, group
+if #ids > 0 then
+  local register = next_key()
+  stream, group = next_key(), next_arg()
+  local consumer, incarnation, first, last = next_arg(), next_arg(), next_arg(), next_arg()
+  local lost = { 'lost' }
+  local holder = redis.call('HGET', register, 'i:' .. consumer)
+  local owned = {}
+  if not holder or holder == incarnation then
+    -- entries of other batches may lie in between
+    for _, row in ipairs(redis.call('XPENDING', stream, group, first, last, 2 * #ids + 100, consumer)) do
+      owned[row[1]] = true
+    end
+    for _, id in ipairs(ids) do
+      owned[id] = owned[id] or #redis.call('XPENDING', stream, group, id, id, 1, consumer) > 0
+    end
+  end
+  for _, id in ipairs(ids) do
+    if not owned[id] then
+      lost[#lost + 1] = id
+    end
+  end
+  if #lost > 1 then
+    return lost
+  end
+end
+
+-- 3. versions
+local states, stale = {}, { 'stale' }
+for i = 1, tonumber(next_arg()) do
+  local state = { key = next_key(), base = next_arg(), version = next_arg(), clear = next_arg(), ttl = next_arg() }
+  state.set, state.remove = next_list(), next_list()
+  states[i] = state
+  local kind = redis.call('TYPE', state.key).ok
+  if kind ~= 'none' and kind ~= 'hash' then
+    return { 'type', state.key, 'hash' }
+  end
+  if (redis.call('HGET', state.key, 'v') or '0') ~= state.base then
+    stale[#stale + 1] = state.key
+  end
+end
+if #stale > 1 then
+  return stale
+end
+
+-- 4. types of what is added to
+local writes, kinds = {}, {}
+for i = 1, tonumber(next_arg()) do
+  local write = { kind = next_arg() }
+  if write.kind == 'add' then
+    write.key, write.length, write.fields = next_key(), next_arg(), next_list()
+    kinds[write.key] = kinds[write.key] or redis.call('TYPE', write.key).ok
+    if kinds[write.key] ~= 'none' and kinds[write.key] ~= 'stream' then
+      return { 'type', write.key, 'stream' }
+    end
+  elseif write.kind == 'set' then
+    write.key, write.ttl, write.value = next_key(), next_arg(), next_arg()
+  else
+    write.channel, write.value = next_arg(), next_arg()
+  end
+  writes[i] = write
+end
+
+-- 5. outputs
+for _, write in ipairs(writes) do
+  if write.kind == 'add' then
+    if write.length == '0' then
+      redis.call('XADD', write.key, '*', unpack(write.fields))
+    else
+      redis.call('XADD', write.key, 'MAXLEN', '~', write.length, '*', unpack(write.fields))
+    end
+  elseif write.kind == 'set' then
+    if write.ttl == '0' then
+      redis.call('SET', write.key, write.value)
+    else
+      redis.call('SET', write.key, write.value, 'PX', write.ttl)
+    end
+  else
+    redis.call('PUBLISH', write.channel, write.value)
+  end
+end
+
+-- 6. states; unpack takes some thousands of values, a state may have more
+for _, state in ipairs(states) do
+  if state.clear == '1' then
+    redis.call('DEL', state.key)
+  end
+  for from = 1, #state.remove, 1000 do
+    redis.call('HDEL', state.key, unpack(state.remove, from, math.min(from + 999, #state.remove)))
+  end
+  for from = 1, #state.set, 1000 do
+    redis.call('HSET', state.key, unpack(state.set, from, math.min(from + 999, #state.set)))
+  end
+  redis.call('HSET', state.key, 'v', state.version)
+  if state.ttl ~= '0' then
+    redis.call('PEXPIRE', state.key, state.ttl)
+  end
+end
+
+-- 7. acknowledgement
+if #ids > 0 then
+  redis.call('XACK', stream, group, unpack(ids))
+end
+if token then
+  redis.call('HSET', token.key, token.field, token.value)
+end
+return { 'done' }

@@ -1,0 +1,335 @@
+//! One consumer of a consumer group on a stream, in one incarnation.
+//!
+//! A restarted container has its predecessor's name, and so its pending entries. The incarnation tells the two apart:
+//! it is registered under the name, in a hash beside the stream, and whoever finds another one there has been replaced.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use redis::{Script, Value, cmd};
+
+use crate::blocking::Blocking;
+use crate::fault::LinkError;
+use crate::link::Link;
+use reply::{entries, integer, list, text};
+
+mod reply;
+
+static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/join.lua")));
+static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/beat.lua")));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/leave.lua")));
+static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/sweep.lua")));
+
+/// A consumer of a group, in this incarnation. Cloning is cheap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The key of the stream.
+    pub stream: Arc<str>,
+    /// The name of the consumer group.
+    pub group: Arc<str>,
+    /// This consumer's name in the group.
+    pub consumer: Arc<str>,
+    /// Differs between two lives of one name.
+    pub incarnation: Arc<str>,
+}
+
+/// An entry of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// `milliseconds-number`.
+    pub id: String,
+    /// Its fields in order, each perhaps more than once. None where the entry was deleted while it was pending.
+    pub fields: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+/// An entry that was delivered and not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The entry's id.
+    pub id: String,
+    /// How long nobody has touched it.
+    pub idle: Duration,
+    /// How often it was delivered.
+    pub deliveries: u64,
+}
+
+/// What [`Member::join`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// The name is this incarnation's. Whether the group was made just now.
+    Ours {
+        /// It was not there, nor was its stream perhaps.
+        made: bool,
+    },
+    /// Another incarnation has taken the name over.
+    Replaced,
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beat {
+    /// These entries belong to somebody else by now, or to nobody; the others have an idle time of 0.
+    Lost(Vec<String>),
+    /// Another incarnation has taken the name over, and all entries with it.
+    Replaced,
+}
+
+/// How far a group is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Entries that were not delivered yet. None where the server cannot tell: before 7.0, after deletions.
+    pub lag: Option<u64>,
+    /// Entries that were delivered to any consumer and not acknowledged.
+    pub pending: u64,
+}
+
+/// Whether an error says that the group is gone, or the stream with it: deleted, FLUSHALL, a server that came back empty.
+#[must_use]
+pub fn is_gone(error: &LinkError) -> bool {
+    matches!(error.code().as_deref(), Some("NOGROUP" | "UNBLOCKED"))
+        || error.redis().is_some_and(|error| error.detail().is_some_and(|detail| detail.contains("no such key")))
+}
+
+impl Member {
+    /// A member in a new incarnation. Contacts nothing.
+    #[must_use]
+    pub fn new(stream: &str, group: &str, consumer: &str) -> Self {
+        // random, as clocks of containers may agree; the standard library seeds its hashers from the system
+        let random = || RandomState::new().build_hasher().finish();
+        let mut incarnation = String::new();
+        let _ = write!(incarnation, "{:016x}{:016x}", random(), random());
+        Self { stream: stream.into(), group: group.into(), consumer: consumer.into(), incarnation: incarnation.into() }
+    }
+
+    /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation) and
+    /// `t:CONSUMER` (the token of its last commit).
+    ///
+    /// In a Cluster it lies where the stream lies, unless the stream's name has a `}` and no hash tag: no other key
+    /// can lie with such a stream for certain.
+    #[must_use]
+    pub fn register(&self) -> String {
+        let (stream, group) = (&self.stream, &self.group);
+        let tag = stream.find('{').and_then(|open| stream[open + 1..].find('}')).is_some_and(|length| length > 0);
+        if tag {
+            format!("gaugefn:consumers:{stream}:{group}")
+        } else {
+            format!("gaugefn:consumers:{{{stream}}}:{group}")
+        }
+    }
+
+    /// Makes stream, group and consumer where they are missing, and registers this incarnation: over another one with
+    /// `take_over`, otherwise only where there is none. `from` is the id after which a new group begins: `0` for all
+    /// entries, `$` for those to come.
+    ///
+    /// # Errors
+    /// The server is away; the key holds no stream.
+    pub async fn join(&self, link: &Link, from: &str, take_over: bool) -> Result<Joined, LinkError> {
+        let mut script = JOIN.key(&*self.stream);
+        script.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(&*self.incarnation);
+        script.arg(from).arg(u8::from(take_over));
+        let (holder, made): (String, bool) = link.script(&script, "XGROUP", &self.stream).await?;
+        Ok(if *holder == *self.incarnation { Joined::Ours { made } } else { Joined::Replaced })
+    }
+
+    /// The id of the last entry that the stream ever had; None where there is no stream.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn last_id(&self, link: &Link) -> Result<Option<String>, LinkError> {
+        let value: Value = match link.query(cmd("XINFO").arg("STREAM").arg(&*self.stream)).await {
+            Ok(value) => value,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let words = list(value);
+        let at = words.iter().position(|word| text(word).is_some_and(|word| word == "last-generated-id"));
+        Ok(at.and_then(|at| text(words.get(at + 1)?).map(str::to_owned)))
+    }
+
+    /// Waits in the server, for `wait` at most, for entries that nobody has got yet. None after the time.
+    pub fn read(
+        &self,
+        blocking: &Blocking,
+        count: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Entry>, LinkError>> + Send + 'static {
+        let mut command = cmd("XREADGROUP");
+        command.arg("GROUP").arg(&*self.group).arg(&*self.consumer).arg("COUNT").arg(count);
+        // 0 would be for ever
+        command.arg("BLOCK").arg(millis(wait).max(1)).arg("STREAMS").arg(&*self.stream).arg(">");
+        let answer = blocking.query(command, wait);
+        async move {
+            let streams = list(answer.await?);
+            Ok(streams.into_iter().flat_map(|stream| list(stream).into_iter().nth(1)).flat_map(entries).collect())
+        }
+    }
+
+    /// This consumer's pending entries, oldest first, from `start` on (`-` for the first; `(ID` for those after it).
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn own(&self, link: &Link, start: &str, count: usize) -> Result<Vec<Pending>, LinkError> {
+        let mut command = cmd("XPENDING");
+        command.arg(&*self.stream).arg(&*self.group).arg(start).arg("+").arg(count).arg(&*self.consumer);
+        let rows: Value = link.query(&command).await?;
+        let row = |row: Value| {
+            let row = list(row);
+            let id = text(row.first()?)?.to_owned();
+            let idle = Duration::from_millis(integer(row.get(2)?)?);
+            Some(Pending { id, idle, deliveries: integer(row.get(3)?)? })
+        };
+        Ok(list(rows).into_iter().filter_map(row).collect())
+    }
+
+    /// Gets these entries of its own again, with their fields; `raise` says which count as delivered once more. An
+    /// entry that somebody else has claimed meanwhile is not among them, and stays with its new owner.
+    ///
+    /// # Errors
+    /// As for [`Link::pipeline`].
+    pub async fn again(
+        &self,
+        link: &Link,
+        pending: &[Pending],
+        raise: impl Fn(&Pending) -> bool,
+    ) -> Result<Vec<Entry>, LinkError> {
+        let mut pipeline = redis::pipe();
+        for entry in pending {
+            let deliveries = entry.deliveries + u64::from(raise(entry));
+            let claim = pipeline.cmd("XCLAIM").arg(&*self.stream).arg(&*self.group).arg(&*self.consumer);
+            // claimed by somebody else, it is not that idle any more
+            claim.arg(millis(entry.idle)).arg(&entry.id).arg("RETRYCOUNT").arg(deliveries);
+        }
+        let answers: Vec<Value> = link.pipeline(&pipeline).await?;
+        let mut found: Vec<Entry> = answers.into_iter().flat_map(entries).collect();
+        let known: BTreeSet<&str> = found.iter().map(|entry| entry.id.as_str()).collect();
+        let missing: Vec<String> =
+            pending.iter().filter(|entry| !known.contains(entry.id.as_str())).map(|entry| entry.id.clone()).collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let mut pipeline = redis::pipe();
+        for id in &missing {
+            pipeline.cmd("XRANGE").arg(&*self.stream).arg(id).arg(id);
+        }
+        let there: Vec<Value> = link.pipeline(&pipeline).await?;
+        let deleted =
+            missing.into_iter().zip(there).filter(|(_, there)| matches!(there, Value::Array(rows) if rows.is_empty()));
+        found.extend(deleted.map(|(id, _)| Entry { id, fields: None }));
+        Ok(found)
+    }
+
+    /// Takes over up to `count` entries that nobody has touched for `idle`, from `cursor` on (`0-0` at first), without
+    /// raising their delivery counts. The next cursor (`0-0` at the end), and their ids; entries that were deleted are
+    /// among the ids where the server is older than 7.0, and otherwise only counted.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn claim(
+        &self,
+        link: &Link,
+        idle: Duration,
+        cursor: &str,
+        count: usize,
+    ) -> Result<(String, Vec<String>, usize), LinkError> {
+        let mut command = cmd("XAUTOCLAIM");
+        command.arg(&*self.stream).arg(&*self.group).arg(&*self.consumer).arg(millis(idle)).arg(cursor);
+        command.arg("COUNT").arg(count).arg("JUSTID");
+        let mut answer = list(link.query::<Value>(&command).await?).into_iter();
+        let next = answer.next().as_ref().and_then(text).unwrap_or("0-0").to_owned();
+        let ids = answer.next().map(list).unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect();
+        Ok((next, ids, answer.next().map_or(0, |deleted| list(deleted).len())))
+    }
+
+    /// Keeps entries from being claimed by others. Their delivery counts stay.
+    ///
+    /// # Errors
+    /// As for [`Link::script`].
+    pub async fn beat(&self, link: &Link, ids: &[String]) -> Result<Beat, LinkError> {
+        let answer: Vec<String> = link.script(self.invocation(&BEAT).arg(ids), "XCLAIM", &self.stream).await?;
+        let mut answer = answer.into_iter();
+        Ok(if answer.next().as_deref() == Some("0") { Beat::Replaced } else { Beat::Lost(answer.collect()) })
+    }
+
+    /// Acknowledges entries, whoever owns them. How many of them were pending.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn acknowledge(&self, link: &Link, ids: &[String]) -> Result<usize, LinkError> {
+        link.query(cmd("XACK").arg(&*self.stream).arg(&*self.group).arg(ids)).await
+    }
+
+    /// Leaves the group: what is pending can be claimed by others at once, `idle` being longer than any of them waits.
+    /// Entries that were read and never given out (`untouched`) count as not delivered. Without pending entries the
+    /// consumer is removed. How many were pending.
+    ///
+    /// # Errors
+    /// As for [`Link::script`].
+    pub async fn leave(&self, link: &Link, idle: Duration, untouched: &[String]) -> Result<usize, LinkError> {
+        link.script(self.invocation(&LEAVE).arg(millis(idle)).arg(untouched), "XCLAIM", &self.stream).await
+    }
+
+    /// Removes consumers of the group that were idle for that long and own nothing. Their names.
+    ///
+    /// # Errors
+    /// As for [`Link::script`].
+    pub async fn sweep(&self, link: &Link, idle: Duration) -> Result<Vec<String>, LinkError> {
+        let mut script = SWEEP.key(&*self.stream);
+        script.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(millis(idle));
+        link.script(&script, "XGROUP", &self.stream).await
+    }
+
+    /// How far the group is behind.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn figures(&self, link: &Link) -> Result<Figures, LinkError> {
+        let groups: Value = link.query(cmd("XINFO").arg("GROUPS").arg(&*self.stream)).await?;
+        for group in list(groups) {
+            let words = list(group);
+            let find = |name: &str| words.iter().position(|word| text(word) == Some(name)).map(|at| &words[at + 1]);
+            if find("name").and_then(text) == Some(&*self.group) {
+                let pending = find("pending").and_then(integer).unwrap_or_default();
+                return Ok(Figures { lag: find("lag").and_then(integer), pending });
+            }
+        }
+        Ok(Figures::default())
+    }
+
+    /// With stream and register as keys, and who this is as the first arguments.
+    fn invocation(&self, script: &'static Script) -> redis::ScriptInvocation<'static> {
+        let mut invocation = script.key(&*self.stream);
+        invocation.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(&*self.incarnation);
+        invocation
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_register_lies_with_its_stream() {
+        for (stream, register) in [
+            ("events", "gaugefn:consumers:{events}:vm"),
+            ("{tenant}:events", "gaugefn:consumers:{tenant}:events:vm"),
+            ("a:{b}:{c}", "gaugefn:consumers:a:{b}:{c}:vm"),
+            ("open{", "gaugefn:consumers:{open{}:vm"),
+        ] {
+            assert_eq!(Member::new(stream, "vm", "a").register(), register);
+        }
+    }
+
+    #[test]
+    fn incarnations_differ() {
+        let ids: BTreeSet<_> = (0..100).map(|_| Member::new("s", "g", "c").incarnation).collect();
+        assert_eq!(ids.len(), 100);
+    }
+}

@@ -1,0 +1,23 @@
+-- KEYS stream, register; ARGV group, consumer, incarnation, idle time in ms, then ids that were read and never given out
+-- makes what is still this consumer's old enough to be claimed at once; a consumer that owns nothing goes
+local holder = redis.call('HGET', KEYS[2], 'i:' .. ARGV[2])
+if holder and holder ~= ARGV[3] then
+  return 0
+end
+local untouched = {}
+for i = 5, #ARGV do
+  untouched[ARGV[i]] = true
+end
+local rows = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 10000, ARGV[2])
+for _, row in ipairs(rows) do
+  local count = row[4]
+  if untouched[row[1]] then
+    count = math.max(count - 1, 0)
+  end
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, row[1], 'IDLE', ARGV[4], 'RETRYCOUNT', count, 'JUSTID')
+end
+if #rows == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('HDEL', KEYS[2], 'i:' .. ARGV[2], 't:' .. ARGV[2])
+end
+return #rows

@@ -1,0 +1,281 @@
+//! The transaction of a batch against a real redis-server: all or nothing, once.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Value;
+use redis_link::commit::{Commit, LARGEST, StateWrite, StreamAck, Token, Verdict, Write};
+use redis_link::group::Joined;
+use redis_link::{Link, Member, Trouble};
+use support::{Server, run};
+
+type Hash = BTreeMap<String, String>;
+
+fn bytes(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+async fn number(link: &Link, line: &str) -> i64 {
+    redis::from_redis_value(run(link, line).await.unwrap()).unwrap()
+}
+
+async fn hash(link: &Link, key: &str) -> Hash {
+    link.query(redis::cmd("HGETALL").arg(key)).await.unwrap()
+}
+
+/// Gives a consumer `count` entries, with ids 1-0 and on.
+async fn deliver(link: &Link, member: &Member, count: usize) -> Vec<String> {
+    assert_eq!(member.join(link, "0", true).await.unwrap(), Joined::Ours { made: true });
+    let ids: Vec<String> = (1..=count).map(|number| format!("{number}-0")).collect();
+    let mut pipeline = redis::pipe();
+    for id in &ids {
+        pipeline.cmd("XADD").arg(&["in", id, "data", "1"]);
+    }
+    let mut read = redis::cmd("XREADGROUP");
+    read.arg(&["GROUP", "vm", &member.consumer]).arg("COUNT").arg(count).arg(&["STREAMS", "in", ">"]);
+    let _: Vec<Value> = link.pipeline(pipeline.add_command(read)).await.unwrap();
+    ids
+}
+
+/// An entry, a key, a message, two changes of a state, and the acknowledgement of everything.
+fn whole(member: &Member, ids: &[String]) -> Commit {
+    Commit {
+        token: Some(Token::of(member, 1)),
+        ack: Some(StreamAck { member: member.clone(), ids: ids.to_vec() }),
+        states: vec![StateWrite {
+            key: "state".to_owned(),
+            base: 0,
+            version: 1,
+            set: vec![(bytes("e:\"n\""), bytes("1")), (bytes("f"), bytes("x"))],
+            ..StateWrite::default()
+        }],
+        writes: vec![
+            Write::Add { stream: "out".to_owned(), max_length: 1000, fields: vec![(bytes("data"), bytes("1"))] },
+            Write::Set { key: "key".to_owned(), value: bytes("2"), ttl: Some(Duration::from_secs(60)) },
+            Write::Publish { channel: "told".to_owned(), message: bytes("3") },
+        ],
+    }
+}
+
+/// Nothing of [`whole`] is there.
+async fn untouched(link: &Link) {
+    assert_eq!(number(link, "EXISTS key state out").await, 0);
+    assert_eq!(hash(link, "gaugefn:consumers:{in}:vm").await.keys().filter(|field| field.starts_with("t:")).count(), 0);
+}
+
+async fn pending(link: &Link) -> i64 {
+    let summary: Vec<Value> = link.query(redis::cmd("XPENDING").arg("in").arg("vm")).await.unwrap();
+    redis::from_redis_value(summary[0].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn everything_is_written_in_one_trip_and_once() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 3).await;
+    let commit = whole(&member, &ids);
+    run(&link, "CONFIG RESETSTAT").await.unwrap();
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+    let stats: String = link.query(redis::cmd("INFO").arg("commandstats")).await.unwrap();
+    assert!(stats.contains("cmdstat_script|load:calls=1,") && stats.contains("cmdstat_evalsha:calls=2,"), "{stats}");
+
+    let state = Hash::from([("v", "1"), ("e:\"n\"", "1"), ("f", "x")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    for _ in 0..3 {
+        assert_eq!(hash(&link, "state").await, state);
+        assert_eq!(number(&link, "XLEN out").await, 1);
+        assert_eq!(pending(&link).await, 0);
+        assert!((1..=60).contains(&number(&link, "TTL key").await));
+        // its answer was lost, and it is tried again
+        assert_eq!(commit.run(&link).await.unwrap(), Verdict::Again);
+    }
+}
+
+#[tokio::test]
+async fn only_what_changes_in_a_state_is_written() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let mut state = StateWrite { key: "state".to_owned(), version: 1, ..StateWrite::default() };
+    state.set = vec![(bytes("a"), bytes("1")), (bytes("b"), bytes("2"))];
+    let commit = |state: &StateWrite| Commit { states: vec![state.clone()], ..Commit::default() };
+    assert_eq!(commit(&state).run(&link).await.unwrap(), Verdict::Done);
+    let next = StateWrite {
+        base: 1,
+        version: 2,
+        set: vec![(bytes("c"), bytes("3"))],
+        remove: vec![bytes("a")],
+        ttl: Some(Duration::from_secs(60)),
+        ..state.clone()
+    };
+    assert_eq!(commit(&next).run(&link).await.unwrap(), Verdict::Done);
+    let expected =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Hash>();
+    assert_eq!(hash(&link, "state").await, expected(&[("b", "2"), ("c", "3"), ("v", "2")]));
+    assert!(number(&link, "PTTL state").await > 0);
+    let fresh = StateWrite { base: 2, version: 3, clear: true, remove: Vec::new(), ttl: None, ..next };
+    assert_eq!(commit(&fresh).run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(hash(&link, "state").await, expected(&[("c", "3"), ("v", "3")]));
+
+    // more than the language of the scripts unpacks at once
+    let many: Vec<_> = (0..20_000).map(|number| (bytes(&format!("e:{number}")), bytes("x"))).collect();
+    let large = StateWrite { base: 3, version: 4, set: many.clone(), ..state.clone() };
+    assert_eq!(commit(&large).run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(number(&link, "HLEN state").await, 20_002);
+    let remove = many.into_iter().map(|(field, _)| field).collect();
+    let small = StateWrite { base: 4, version: 5, set: Vec::new(), remove, ..state };
+    assert_eq!(commit(&small).run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(number(&link, "HLEN state").await, 2);
+}
+
+#[tokio::test]
+async fn entries_of_others_are_lost_and_nothing_is_written() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 5).await;
+    run(&link, "XCLAIM in vm b 0 2-0").await.unwrap();
+    run(&link, "XACK in vm 4-0").await.unwrap();
+    let commit = whole(&member, &ids);
+    let lost = Verdict::Lost(vec!["2-0".to_owned(), "4-0".to_owned()]);
+    assert_eq!(commit.run(&link).await.unwrap(), lost);
+    untouched(&link).await;
+    let rest = whole(&member, &["1-0", "3-0", "5-0"].map(str::to_owned));
+    assert_eq!(rest.run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(pending(&link).await, 1);
+}
+
+#[tokio::test]
+async fn a_predecessor_of_the_same_name_has_lost_everything() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let before = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &before, 3).await;
+    let after = Member::new("in", "vm", "a");
+    assert_eq!(after.join(&link, "0", true).await.unwrap(), Joined::Ours { made: false });
+    assert_eq!(before.join(&link, "0", false).await.unwrap(), Joined::Replaced);
+    assert_eq!(whole(&before, &ids).run(&link).await.unwrap(), Verdict::Lost(ids.clone()));
+    untouched(&link).await;
+    assert_eq!(whole(&after, &ids).run(&link).await.unwrap(), Verdict::Done);
+}
+
+#[tokio::test]
+async fn a_group_that_is_gone_has_lost_everything() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 2).await;
+    run(&link, "XGROUP DESTROY in vm").await.unwrap();
+    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Lost(ids.clone()));
+    run(&link, "FLUSHALL").await.unwrap();
+    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Lost(ids));
+    untouched(&link).await;
+}
+
+#[tokio::test]
+async fn a_state_of_another_version_is_stale_and_nothing_is_written() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 2).await;
+    run(&link, "HSET state v 4").await.unwrap();
+    let mut commit = whole(&member, &ids);
+    commit.states.insert(0, StateWrite { key: "other".to_owned(), version: 1, ..StateWrite::default() });
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Stale(vec!["state".to_owned()]));
+    assert_eq!(number(&link, "EXISTS key out other").await, 0);
+    assert_eq!(pending(&link).await, 2);
+    (commit.states[1].base, commit.states[1].version) = (4, 5);
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(hash(&link, "state").await["v"], "5");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_named_before_anything_is_written() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 2).await;
+    for (key, wanted) in [("out", "stream"), ("state", "hash")] {
+        run(&link, &format!("SET {key} text")).await.unwrap();
+        let error = whole(&member, &ids).run(&link).await.unwrap_err();
+        assert_eq!(
+            (error.to_string(), error.kind()),
+            (
+                format!(
+                    "redis at 127.0.0.1:{} holds no {wanted} under '{key}' (WRONGTYPE): delete the key or name another",
+                    server.port
+                ),
+                Trouble::WrongType
+            )
+        );
+        run(&link, &format!("DEL {key}")).await.unwrap();
+        untouched(&link).await;
+        assert_eq!(pending(&link).await, 2);
+    }
+    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Done);
+}
+
+#[tokio::test]
+async fn as_many_entries_as_a_script_takes() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, LARGEST + 1).await;
+    let error = whole(&member, &ids).run(&link).await.unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.retry()),
+        ("a commit acknowledges 1000 entries at most, not 1001: lower the option 'batch'", false)
+    );
+    let mut commit = whole(&member, &ids[..LARGEST]);
+    let fields = vec![(bytes("data"), vec![b'x'; 700])];
+    commit.writes = vec![Write::Add { stream: "out".to_owned(), max_length: 0, fields }; LARGEST];
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!((number(&link, "XLEN out").await, pending(&link).await), (1000, 1));
+
+    // of many pending entries, only the first and the last: those in between are no obstacle
+    let rest: Vec<String> = (2000..3000).map(|number| format!("{number}-0")).collect();
+    for id in &rest {
+        run(&link, &format!("XADD in {id} data 1")).await.unwrap();
+    }
+    run(&link, "XREADGROUP GROUP vm a COUNT 2000 STREAMS in >").await.unwrap();
+    let ends = [rest[0].clone(), rest[999].clone()];
+    let ack = Some(StreamAck { member, ids: ends.to_vec() });
+    assert_eq!(Commit { ack, ..Commit::default() }.run(&link).await.unwrap(), Verdict::Done);
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_the_script_is_told_again() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    for number in 0..3 {
+        run(&link, "SCRIPT FLUSH").await.unwrap();
+        let state = StateWrite { key: "state".to_owned(), base: number, version: number + 1, ..StateWrite::default() };
+        let commit = Commit { states: vec![state], ..Commit::default() };
+        assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_several_slots_are_refused_by_a_cluster() {
+    let server = Server::start(&["--cluster-enabled", "yes"]);
+    let link = server.link();
+    // one node that has everything
+    run(&link, "CLUSTER ADDSLOTSRANGE 0 16383").await.unwrap();
+    support::eventually(|| async {
+        number(&link, "CLUSTER COUNTKEYSINSLOT 1").await == 0 && run(&link, "GET x").await.is_ok()
+    })
+    .await;
+    let slot = number(&link, "CLUSTER KEYSLOT a:{in}:b").await;
+    assert_eq!(i64::from(redis_link::slot("a:{in}:b")), slot);
+
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 2).await;
+    let error = whole(&member, &ids).run(&link).await.unwrap_err();
+    assert!(error.to_string().contains("(CROSSSLOT)"), "{error}");
+    let mut commit = whole(&member, &ids);
+    commit.states[0].key = "{in}:state".to_owned();
+    commit.writes = vec![Write::Set { key: "{in}:key".to_owned(), value: bytes("1"), ttl: None }];
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+}

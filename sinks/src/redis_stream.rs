@@ -1,0 +1,155 @@
+//! A Redis stream that gets every result.
+//!
+//! Delivery: at least once. After a lost connection results may be added twice: each entry has its event's id in the
+//! field `id`, by which consumers can tell. While the server is away the engine keeps the results and tries again; the
+//! source waits. A key that holds no stream is no such trouble: the results meant for it are lost, and counted.
+//!
+//! ```toml
+//! [functions.vm.sinks.results]
+//! use = "redis_stream"
+//! stream = "results"
+//! max_length = 100000
+//! ```
+
+use async_trait::async_trait;
+use redis_link::{Link, LinkError, Settings, Trouble};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Domain, Facts, Output, Sink};
+use runtime_core::options::Template;
+use runtime_core::{Entry, Fault, Kind, Site};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The field with the id of the event that a result came from.
+const ID: &str = "id";
+
+/// Options of the sink `redis_stream`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key of the stream. `{/pointer}` stands for the value at that JSON pointer of the result, or else of the event.
+    stream: Template,
+    /// The field that holds the result. The field `id` holds the event's id.
+    #[serde(default = "default_field")]
+    field: String,
+    /// How many entries the stream keeps at least; older ones go, in whole blocks (`MAXLEN ~`). 0 keeps all.
+    #[serde(default = "default_max_length")]
+    max_length: u64,
+    /// Another server than that of `[redis]`.
+    #[schemars(extend("x-secret" = true))]
+    #[serde(default)]
+    url: Option<String>,
+}
+
+fn default_field() -> String {
+    "data".to_owned()
+}
+
+const fn default_max_length() -> u64 {
+    100_000
+}
+
+/// The sink `redis_stream`.
+pub struct RedisStream {
+    function: String,
+    stream: Template,
+    field: String,
+    max_length: u64,
+    link: Link,
+}
+
+impl Kind for RedisStream {
+    type Role = dyn Sink;
+    type Config = Config;
+    const NAME: &'static str = "redis_stream";
+    const SUMMARY: &'static str = "a Redis stream that gets every result";
+
+    fn review(config: &Config) -> Vec<Concern> {
+        let mut concerns = Vec::new();
+        if config.field.is_empty() {
+            concerns.push(Concern::new("field", "empty; give a name or leave the option out"));
+        }
+        if config.field == ID {
+            concerns.push(Concern::new("field", "'id' holds the event's id; give the result another field"));
+        }
+        if let Some(url) = config.url.as_deref() {
+            let complaints = Settings::default().complaints(Some(url));
+            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
+        }
+        concerns
+    }
+
+    async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
+        let settings: Settings = site.table("redis")?;
+        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        Ok(Box::new(Self {
+            function: site.function.to_owned(),
+            stream: config.stream,
+            field: config.field,
+            max_length: config.max_length,
+            link: Link::new(target),
+        }))
+    }
+}
+
+inventory::submit!(Entry::of::<RedisStream>());
+
+#[async_trait]
+impl Sink for RedisStream {
+    async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
+        let mut writes = redis::pipe();
+        for output in outputs {
+            let stream = match self.stream.fill(&output.payload, &output.event) {
+                Ok(stream) => stream,
+                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
+                Err(message) => {
+                    // one result without the value that its key needs must not hold up the others
+                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
+                    continue;
+                }
+            };
+            let add = writes.cmd("XADD").arg(&*stream);
+            if self.max_length > 0 {
+                add.arg("MAXLEN").arg("~").arg(self.max_length);
+            }
+            add.arg("*").arg(&self.field).arg(&output.payload[..]).arg(ID).arg(&output.event_id).ignore();
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.link.pipeline(&writes).await.map_err(|error| match error.kind() {
+            // the others of the batch are stored, and would be again with each further try
+            Trouble::WrongType => fault(&error).permanent(),
+            _ => fault(&error),
+        })
+    }
+
+    /// Also looks whether the key holds a stream, where it is the same for every result.
+    async fn check(&mut self) -> Result<(), Fault> {
+        if !self.stream.is_constant() {
+            return self.link.connection().await.map(drop).map_err(|error| fault(&error));
+        }
+        let length = self.link.query::<u64>(redis::cmd("XLEN").arg(self.stream.as_str())).await;
+        match length {
+            // who may only add need not be allowed to look; a stream may be made of the key until the first result
+            Err(error) if !matches!(error.kind(), Trouble::Permission) => Err(fault(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn domain(&self) -> Option<Domain> {
+        Some(Domain::new(self.link.target().endpoint()))
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { output_key: Some(self.stream.as_str().to_owned()), ..Facts::default() }
+    }
+}
+
+/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a permission granted.
+fn fault(error: &LinkError) -> Fault {
+    match error.kind() {
+        Trouble::Config => Fault::config(error.to_string()),
+        _ => Fault::of_backend(error),
+    }
+}

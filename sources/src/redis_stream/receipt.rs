@@ -1,0 +1,51 @@
+//! What settles a batch of entries.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis_link::commit::StreamAck;
+use redis_link::{Link, Member};
+use runtime_core::Fault;
+use runtime_core::contract::{Settle, Verdict};
+
+use super::fault;
+use super::held::Held;
+
+/// Acknowledges its entries, done or failed, in one trip. Dropped, they stay pending and are not kept from others any
+/// more.
+pub(super) struct Acknowledge {
+    member: Member,
+    link: Link,
+    held: Arc<Held>,
+    ids: Vec<String>,
+}
+
+impl Acknowledge {
+    pub(super) fn new(member: Member, link: Link, held: Arc<Held>, ids: Vec<String>) -> Self {
+        Self { member, link, held, ids }
+    }
+}
+
+#[async_trait]
+impl Settle for Acknowledge {
+    async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault> {
+        let settled = &self.ids[..verdicts.len().min(self.ids.len())];
+        if !settled.is_empty() {
+            // fewer than asked for: they have been claimed and acknowledged by somebody else
+            self.member.acknowledge(&self.link, settled).await.map_err(|error| fault(&error))?;
+            self.held.remove(settled);
+        }
+        Ok(())
+    }
+
+    fn enlist(&self) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(StreamAck { member: self.member.clone(), ids: self.ids.clone() }))
+    }
+}
+
+impl Drop for Acknowledge {
+    fn drop(&mut self) {
+        self.held.remove(&self.ids);
+    }
+}

@@ -1,0 +1,108 @@
+//! `state.key`: one `context.env` for each value found in the events.
+
+use std::collections::BTreeMap;
+use std::fs::{read_to_string, write};
+
+use serde_json::{Value, json};
+
+use crate::support::bed::{Bed, PATIENCE};
+use crate::support::wait::eventually;
+
+const COUNTING: &str = "import os\n\n\
+    def handler(input, context):\n    \
+        context.env['n'] = context.env.get('n', 0) + 1\n    \
+        if input.get('fresh'):\n        \
+            context.env = {'n': 100}\n    \
+        return {'host': input.get('host'), 'n': context.env['n'], 'event': input['i'], 'pid': os.getpid()}\n";
+
+/// Twenty hosts in a changing order, and every tenth event without one.
+fn events(count: usize) -> Vec<Value> {
+    let event = |i: usize| match i % 10 {
+        9 => json!({ "i": i }),
+        _ => json!({ "i": i, "host": format!("host-{}", (i * 7 + i / 13) % 20) }),
+    };
+    (0..count).map(event).collect()
+}
+
+fn run(options: &str, events: &[Value]) -> Vec<Value> {
+    let bed = Bed::bare(COUNTING);
+    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+    write(bed.folder.path().join("events.jsonl"), lines).unwrap();
+    let config = format!(
+        "[functions.vm]\n{options}\nsource = {{ use = \"file\", path = \"events.jsonl\" }}\n\
+         loader = {{ use = \"file\", path = \"usermodule.py\" }}\n\
+         sinks.result = {{ use = \"file\", path = \"results.jsonl\" }}\n"
+    );
+    let mut vm = bed.more(&config).spawn();
+    let status = vm.running.wait_exit(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{}", vm.running.written());
+    let text = read_to_string(vm.folder.path().join("results.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Results in the order of the events, and each host's count without a gap; how many processes there were for each.
+fn check(events: &[Value], results: &[Value]) -> BTreeMap<String, Vec<u64>> {
+    assert_eq!(results.len(), events.len());
+    let mut counts = BTreeMap::<String, u64>::new();
+    let mut pids = BTreeMap::<String, Vec<u64>>::new();
+    for (event, result) in events.iter().zip(results) {
+        assert_eq!(event["i"], result["event"], "the order of the events");
+        let host = result["host"].to_string();
+        let count = counts.entry(host.clone()).or_default();
+        *count += 1;
+        assert_eq!(result["n"], *count, "{host} in {result}");
+        let pids = pids.entry(host).or_default();
+        let pid = result["pid"].as_u64().unwrap();
+        if !pids.contains(&pid) {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+#[test]
+fn every_key_has_an_env_of_its_own_and_one_worker() {
+    let events = events(3000);
+    for (options, workers) in [
+        ("state.key = \"/host\"", 1),
+        ("state.key = \"/host\"\nisolation = \"inline\"", 1),
+        ("state.key = \"/host\"\nworkers = 2", 2),
+    ] {
+        let pids = check(&events, &run(options, &events));
+        assert!(pids.values().all(|pids| pids.len() == 1), "{options}: {pids:?}");
+        let mut all: Vec<_> = pids.values().flatten().collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), workers, "{options}");
+    }
+}
+
+#[test]
+fn an_env_may_be_replaced_and_survives_planned_changes_of_worker() {
+    let mut events = events(2000);
+    for event in &mut events[1000..] {
+        event["fresh"] = (event["i"] == 1500).into();
+    }
+    let results = run("state.key = \"/host\"\nmax_events = 150", &events);
+    let fresh = results.iter().position(|result| result["event"] == 1500).unwrap();
+    let host = &results[fresh]["host"];
+    let next = results[fresh + 1..].iter().find(|result| result["host"] == *host).unwrap();
+    assert_eq!((&results[fresh]["n"], &next["n"]), (&json!(100), &json!(101)));
+    let others = |values: &[Value]| -> Vec<Value> {
+        values.iter().zip(&results).filter(|(_, result)| result["host"] != *host).map(|(value, _)| value.clone()).collect()
+    };
+    let pids = check(&others(&events), &others(&results));
+    assert!(pids.values().any(|pids| pids.len() > 3), "the worker was replaced several times: {pids:?}");
+}
+
+#[test]
+fn what_has_no_keys_says_so() {
+    let bed = Bed::bare("");
+    let config = "[functions.vm]\nstate.key = \"/host\"\nsource = { use = \"host\" }\nsinks.stdout = {}\n\
+                  loader = { use = \"native\", path = \"lib.so\" }\nexecutor = { use = \"native\" }\n";
+    write(bed.folder.path().join("lib.so"), "").unwrap();
+    let mut vm = bed.more(config).spawn();
+    let ended = eventually(PATIENCE, || vm.running.exited()).unwrap();
+    assert_eq!(ended.code(), Some(78), "{}", vm.running.written());
+    assert!(vm.running.stderr().contains("functions.vm.state.key: '/host': a native function has one state"));
+}

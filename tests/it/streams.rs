@@ -1,0 +1,206 @@
+//! From a Redis stream through Python to a Redis stream: processes that share a group, are killed, or lose their server.
+
+use crate::support::bed::{Bed, PATIENCE, Vm};
+use crate::support::redis::RedisServer;
+use crate::support::tier::scale;
+use crate::support::wait::eventually;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Returns which number it was given, and by whom it was called how often.
+const ECHO: &str = "def handler(input, context):\n    return {'number': input['number'], 'attempt': context.attempt}\n";
+
+/// Slow enough that whoever is killed has some in flight.
+const SLOW: &str = "import time\n\n\ndef handler(input, context):\n    time.sleep(0.002)\n    return {'number': input['number'], 'attempt': context.attempt}\n";
+
+fn bed(server: &RedisServer, source: &str, code: &str) -> Bed {
+    let bed = Bed::bare(code);
+    let module = bed.folder.path().join("usermodule.py");
+    let config = format!(
+        "[redis]\nurl = \"{}\"\n\
+         [functions.vm.source]\nuse = \"redis_stream\"\nstream = \"in\"\nfield = \"data\"\n{source}\n\
+         [functions.vm.loader]\nuse = \"file\"\npath = \"{}\"\n\
+         [functions.vm.executor]\nuse = \"python\"\n\
+         [functions.vm.sinks.result]\nuse = \"redis_stream\"\nstream = \"out\"\n",
+        server.url(),
+        module.display()
+    );
+    bed.more(&config)
+}
+
+fn add(redis: &mut redis::Connection, numbers: std::ops::Range<usize>) {
+    let mut pipeline = redis::pipe();
+    for number in numbers {
+        let data = json!({ "number": number }).to_string();
+        pipeline.cmd("XADD").arg(&["in", "*", "data", &data]).ignore();
+    }
+    let () = pipeline.query(redis).unwrap();
+}
+
+/// Every result with the id of its event, in order.
+fn results(redis: &mut redis::Connection) -> Vec<(String, Value)> {
+    let entries: Vec<(String, BTreeMap<String, String>)> =
+        redis::cmd("XRANGE").arg(&["out", "-", "+"]).query(redis).unwrap();
+    entries.into_iter().map(|(_, entry)| (entry["id"].clone(), serde_json::from_str(&entry["data"]).unwrap())).collect()
+}
+
+/// How often each number has come.
+fn counts(redis: &mut redis::Connection) -> BTreeMap<u64, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, result) in results(redis) {
+        *counts.entry(result["number"].as_u64().unwrap()).or_default() += 1;
+    }
+    counts
+}
+
+/// How many entries are pending; 1 while there is no group, which is not done either.
+fn pending(redis: &mut redis::Connection) -> usize {
+    let summary: Vec<redis::Value> = match redis::cmd("XPENDING").arg(&["in", "vm"]).query(redis) {
+        Err(error) if error.code() == Some("NOGROUP") => return 1,
+        summary => summary.unwrap(),
+    };
+    redis::from_redis_value(summary[0].clone()).unwrap()
+}
+
+/// Waits until every number below `entries` has its result and nothing is pending.
+fn wait_done(server: &RedisServer, entries: usize, processes: &[&Vm]) {
+    let mut redis = server.connection();
+    let mut last = (0, 0);
+    let done = eventually(PATIENCE * 2, || {
+        last = (counts(&mut redis).len(), pending(&mut redis));
+        (last == (entries, 0)).then_some(())
+    });
+    let written: String = processes.iter().map(|vm| vm.running.written()).collect();
+    assert!(done.is_some(), "{} of {entries} have results, {} are pending\n{written}", last.0, last.1);
+}
+
+#[test]
+fn every_entry_gets_its_result_in_order() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, 0..300);
+    let mut vm = bed(&server, "", ECHO).start();
+    add(&mut redis, 300..500);
+    wait_done(&server, 500, &[&vm]);
+    let ids: Vec<(String, redis::Value)> = redis::cmd("XRANGE").arg(&["in", "-", "+"]).query(&mut redis).unwrap();
+    let expected: Vec<_> = (0..500).map(|number| json!({ "number": number, "attempt": 1 })).collect();
+    let (found, results): (Vec<_>, Vec<_>) = results(&mut redis).into_iter().unzip();
+    assert_eq!(results, expected);
+    assert_eq!(found, ids.into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+
+    let figure =
+        |vm: &mut Vm, name| eventually(PATIENCE, || (vm.admin.metric(name, "vm").unwrap() == Some(0.0)).then_some(()));
+    assert!(figure(&mut vm, "stream_lag").is_some() && figure(&mut vm, "stream_pending").is_some());
+
+    vm.running.signal(Signal::TERM);
+    assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
+    let consumers: Vec<redis::Value> = redis::cmd("XINFO").arg(&["CONSUMERS", "in", "vm"]).query(&mut redis).unwrap();
+    assert!(consumers.is_empty(), "who leaves with nothing pending is forgotten");
+}
+
+#[test]
+fn two_share_a_group_and_one_is_killed() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let entries = scale(10_000, 500);
+    add(&mut redis, 0..entries);
+    let options = |name: &str| format!("consumer = \"{name}\"\nclaim_idle = \"1s\"\nbatch = 20");
+    let survivor = bed(&server, &options("a"), SLOW).start();
+    let mut victim = bed(&server, &options("b"), SLOW).start();
+    // with entries of its own in flight
+    let busy = eventually(PATIENCE, || {
+        let rows: Vec<redis::Value> =
+            redis::cmd("XPENDING").arg(&["in", "vm", "-", "+", "100", "b"]).query(&mut redis).unwrap();
+        (rows.len() >= 20).then_some(())
+    });
+    assert!(busy.is_some(), "{}", victim.running.written());
+    victim.running.signal(Signal::KILL);
+    wait_done(&server, entries, &[&survivor, &victim]);
+    // a few batches of 20
+    let in_flight = 100;
+    let again = counts(&mut redis).values().filter(|count| **count > 1).count();
+    assert!(again <= in_flight, "only what was in flight with the victim may come twice, not {again} entries");
+    let claimed = results(&mut redis).iter().filter(|(_, result)| result["attempt"] == 2).count();
+    assert!((1..=in_flight).contains(&claimed), "{claimed} entries were delivered a second time");
+}
+
+#[test]
+fn the_successor_of_one_that_was_killed_goes_on_at_once() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, 0..200);
+    let mut vm = bed(&server, "batch = 20", SLOW).start();
+    let busy = eventually(PATIENCE, || (pending(&mut redis) >= 20).then_some(()));
+    assert!(busy.is_some(), "{}", vm.running.written());
+    vm.running.signal(Signal::KILL);
+    vm.running.wait_exit(PATIENCE);
+    assert!(pending(&mut redis) > 0);
+    // claiming would take half a minute
+    let vm = bed(&server, "batch = 20", SLOW).start();
+    let before = std::time::Instant::now();
+    wait_done(&server, 200, &[&vm]);
+    assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+}
+
+#[test]
+fn connections_and_server_that_break_lose_nothing() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let entries = scale(10_000, 500);
+    add(&mut server.connection(), 0..entries);
+    let vm = bed(&server, "batch = 10", SLOW).start();
+    for _ in 0..scale(5, 1) {
+        let mut redis = server.connection();
+        for _ in 0..scale(100, 20) {
+            let () = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query(&mut redis).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(redis);
+        server.restart();
+    }
+    wait_done(&server, entries, &[&vm]);
+    assert_eq!(vm.lines(&["ERROR"]), 0, "{}", vm.running.written());
+}
+
+#[test]
+fn an_empty_server_is_filled_again() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let vm = bed(&server, "", ECHO).start();
+    for round in 0..3 {
+        add(&mut redis, round * 50..(round + 1) * 50);
+        wait_done(&server, 50, &[&vm]);
+        let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
+    }
+    assert_eq!(vm.lines(&["ERROR"]), 0, "{}", vm.running.written());
+    vm.wait_lines(&["WARN", "group 'vm' of stream 'in' was gone; a new one begins after"], 3);
+}
+
+#[test]
+fn what_is_malformed_holds_nothing_up() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, 0..2);
+    for (field, value) in [("data", "{"), ("other", "{}"), ("data", "\"caf\u{0}\"")] {
+        let () = redis::cmd("XADD").arg(&["in", "*", field, value]).query(&mut redis).unwrap();
+    }
+    add(&mut redis, 2..4);
+    let mut vm = bed(&server, "", ECHO).start();
+    wait_done(&server, 4, &[&vm]);
+    assert_eq!(vm.calls(), 7);
+    vm.wait_lines(&["WARN", "has no field 'data': its event is empty"], 1);
+}
+
+#[test]
+fn the_older_of_two_with_one_name_ends() {
+    let server = RedisServer::start();
+    let options = "consumer = \"a\"\nclaim_idle = \"300ms\"";
+    let mut older = bed(&server, options, ECHO).start();
+    let newer = bed(&server, options, ECHO).start();
+    assert_eq!(older.running.wait_exit(PATIENCE).code(), Some(69), "{}", older.running.written());
+    let said = "consumer 'a' of group 'vm' was taken over by another process: give each process an option 'consumer' of its own";
+    assert!(older.running.stderr().contains(said), "{}", older.running.written());
+    add(&mut server.connection(), 0..10);
+    wait_done(&server, 10, &[&newer]);
+}
