@@ -80,6 +80,10 @@ async fn measure(main_thread: &MainThread, library: Option<PathBuf>) {
         ] {
             (inline, worker) = row(&format!("{executor}, {what}"), main_thread, inline, worker, size, batch).await;
         }
+        for (what, size) in [("3 bytes, batches of 64, two at hand", 3), ("2 KB, batches of 64, two at hand", 2048)] {
+            (inline, worker) =
+                row_of(&format!("{executor}, {what}"), main_thread, inline, worker, size, 64, true).await;
+        }
         let what = format!("{executor}, 3 bytes, one, with a timeout");
         (inline, limited) = row(&what, main_thread, inline, limited, 3, 1).await;
         for mut function in [inline, worker, limited] {
@@ -91,10 +95,22 @@ async fn measure(main_thread: &MainThread, library: Option<PathBuf>) {
 async fn row(
     what: &str,
     main_thread: &MainThread,
+    inline: Box<dyn Function>,
+    worker: Box<dyn Function>,
+    size: usize,
+    batch: usize,
+) -> (Box<dyn Function>, Box<dyn Function>) {
+    row_of(what, main_thread, inline, worker, size, batch, false).await
+}
+
+async fn row_of(
+    what: &str,
+    main_thread: &MainThread,
     mut inline: Box<dyn Function>,
     mut worker: Box<dyn Function>,
     size: usize,
     batch: usize,
+    ahead: bool,
 ) -> (Box<dyn Function>, Box<dyn Function>) {
     let payload = format!("\"{}\"", "a".repeat(size - 2)).into_bytes();
     let events: Arc<[_]> = (0..batch).map(|n| Event::new(format!("e{n}"), payload.clone())).collect();
@@ -106,7 +122,11 @@ async fn row(
         // that it can cost
         let (inside, outside);
         (inline, inside) = main_thread.spawn(cost(inline, Arc::clone(&events), calls)).await.unwrap();
-        (worker, outside) = tokio::spawn(cost(worker, Arc::clone(&events), calls)).await.unwrap();
+        (worker, outside) = if ahead {
+            tokio::spawn(cost_ahead(worker, Arc::clone(&events), calls)).await.unwrap()
+        } else {
+            tokio::spawn(cost(worker, Arc::clone(&events), calls)).await.unwrap()
+        };
         // the first one warms up
         if round > 0 {
             here.push(inside);
@@ -132,6 +152,23 @@ async fn cost(mut function: Box<dyn Function>, events: Arc<[Event]>, calls: usiz
         assert!(matches!(outcomes[0].returned, Returned::Output(_)), "{outcomes:?}");
     }
     (function, start.elapsed().as_secs_f64() * 1e6 / (calls * events.len()) as f64)
+}
+
+/// The same where the worker has the next batch at hand, as it has in the engine.
+async fn cost_ahead(mut function: Box<dyn Function>, events: Arc<[Event]>, calls: usize) -> (Box<dyn Function>, f64) {
+    let start = Instant::now();
+    let pipeline = function.pipeline().expect("one worker takes two batches");
+    pipeline.give(Arc::clone(&events), Call::default()).await;
+    for call in 0..calls {
+        if call + 1 < calls {
+            pipeline.give(Arc::clone(&events), Call::default()).await;
+        }
+        let outcomes = pipeline.take().await.unwrap();
+        assert_eq!(outcomes.len(), events.len());
+        assert!(matches!(outcomes[0].returned, Returned::Output(_)), "{outcomes:?}");
+    }
+    let each = start.elapsed().as_secs_f64() * 1e6 / (calls * events.len()) as f64;
+    (function, each)
 }
 
 fn section() -> Section {

@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Script, ScriptInvocation};
+use redis::{Pipeline, Script, ScriptInvocation};
 
 use crate::fault::LinkError;
 use crate::group::{Member, is_gone};
@@ -96,6 +96,34 @@ pub enum Write {
         /// The message.
         message: Vec<u8>,
     },
+}
+
+impl Write {
+    /// Adds the command to a pipeline, for writes that are no part of a transaction. Its answer is not looked at.
+    pub fn add_to(&self, pipeline: &mut Pipeline) {
+        match self {
+            Self::Add { stream, max_length, fields } => {
+                let add = pipeline.cmd("XADD").arg(stream);
+                if *max_length > 0 {
+                    add.arg("MAXLEN").arg("~").arg(*max_length);
+                }
+                add.arg("*");
+                for (name, value) in fields {
+                    add.arg(&name[..]).arg(&value[..]);
+                }
+            }
+            Self::Set { key, value, ttl } => {
+                let set = pipeline.cmd("SET").arg(key).arg(&value[..]);
+                if ttl.is_some() {
+                    set.arg("PX").arg(millis(*ttl));
+                }
+            }
+            Self::Publish { channel, message } => {
+                pipeline.cmd("PUBLISH").arg(channel).arg(&message[..]);
+            }
+        }
+        pipeline.ignore();
+    }
 }
 
 /// One batch's effects.

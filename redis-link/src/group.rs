@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -98,11 +97,8 @@ impl Member {
     /// A member in a new incarnation. Contacts nothing.
     #[must_use]
     pub fn new(stream: &str, group: &str, consumer: &str) -> Self {
-        // random, as clocks of containers may agree; the standard library seeds its hashers from the system
-        let random = || RandomState::new().build_hasher().finish();
-        let mut incarnation = String::new();
-        let _ = write!(incarnation, "{:016x}{:016x}", random(), random());
-        Self { stream: stream.into(), group: group.into(), consumer: consumer.into(), incarnation: incarnation.into() }
+        let incarnation = incarnation().into();
+        Self { stream: stream.into(), group: group.into(), consumer: consumer.into(), incarnation }
     }
 
     /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation) and
@@ -305,6 +301,14 @@ impl Member {
         invocation.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(&*self.incarnation);
         invocation
     }
+}
+
+/// A name that differs between any two calls of any two processes: 32 hexadecimal digits.
+#[must_use]
+pub fn incarnation() -> String {
+    // random, as clocks of containers may agree; the standard library seeds its hashers from the system
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }
 
 fn millis(time: Duration) -> u64 {

@@ -34,7 +34,7 @@ pub mod watch;
 pub use address::mask_url;
 pub use blocking::Blocking;
 pub use fault::{LinkError, Trouble};
-pub use group::Member;
+pub use group::{Member, incarnation};
 pub use link::Link;
 pub use settings::Settings;
 pub use slot::slot;

@@ -11,9 +11,11 @@
 //! publish = "vm-results"
 //! ```
 
+use std::any::Any;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis_link::commit::Write;
 use redis_link::{Link, Settings, Trouble};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Domain, Facts, Output, Sink};
@@ -90,33 +92,17 @@ inventory::submit!(Entry::of::<RedisKey>());
 #[async_trait]
 impl Sink for RedisKey {
     async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
-        let mut writes = redis::pipe();
+        let mut pipeline = redis::pipe();
         if self.publish.is_some() {
-            writes.atomic();
+            pipeline.atomic();
         }
-        for output in outputs {
-            let key = match self.key.fill(&output.payload, &output.event) {
-                Ok(key) => key,
-                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
-                Err(message) => {
-                    // one result without the value that its key needs must not hold up the others
-                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
-                    continue;
-                }
-            };
-            let set = writes.cmd("SET").arg(&*key).arg(&output.payload[..]);
-            if let Some(ttl) = self.ttl {
-                set.arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-            }
-            set.ignore();
-            if let Some(channel) = &self.publish {
-                writes.cmd("PUBLISH").arg(channel).arg(&output.payload[..]).ignore();
-            }
+        for write in self.writes(outputs)? {
+            write.add_to(&mut pipeline);
         }
-        if writes.is_empty() {
+        if pipeline.is_empty() {
             return Ok(());
         }
-        self.link.pipeline(&writes).await.map_err(|error| fault(&error))
+        self.link.pipeline(&pipeline).await.map_err(|error| fault(&error))
     }
 
     async fn check(&mut self) -> Result<(), Fault> {
@@ -127,8 +113,36 @@ impl Sink for RedisKey {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    /// A `Vec<redis_link::commit::Write>`.
+    fn enlist(&self, outputs: &[Output]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
+        Ok(Some(Box::new(self.writes(outputs)?)))
+    }
+
     fn facts(&self) -> Facts {
         Facts { output_key: Some(self.key.as_str().to_owned()), ..Facts::default() }
+    }
+}
+
+impl RedisKey {
+    /// What these results come to on the server.
+    fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
+        let mut writes = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let key = match self.key.fill(&output.payload, &output.event) {
+                Ok(key) => key,
+                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
+                Err(message) => {
+                    // one result without the value that its key needs must not hold up the others
+                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
+                    continue;
+                }
+            };
+            writes.push(Write::Set { key: key.into_owned(), value: output.payload.to_vec(), ttl: self.ttl });
+            if let Some(channel) = &self.publish {
+                writes.push(Write::Publish { channel: channel.clone(), message: output.payload.to_vec() });
+            }
+        }
+        Ok(writes)
     }
 }
 

@@ -11,7 +11,10 @@
 //! max_length = 100000
 //! ```
 
+use std::any::Any;
+
 use async_trait::async_trait;
+use redis_link::commit::Write;
 use redis_link::{Link, LinkError, Settings, Trouble};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Domain, Facts, Output, Sink};
@@ -97,27 +100,14 @@ inventory::submit!(Entry::of::<RedisStream>());
 #[async_trait]
 impl Sink for RedisStream {
     async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
-        let mut writes = redis::pipe();
-        for output in outputs {
-            let stream = match self.stream.fill(&output.payload, &output.event) {
-                Ok(stream) => stream,
-                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
-                Err(message) => {
-                    // one result without the value that its key needs must not hold up the others
-                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
-                    continue;
-                }
-            };
-            let add = writes.cmd("XADD").arg(&*stream);
-            if self.max_length > 0 {
-                add.arg("MAXLEN").arg("~").arg(self.max_length);
-            }
-            add.arg("*").arg(&self.field).arg(&output.payload[..]).arg(ID).arg(&output.event_id).ignore();
+        let mut pipeline = redis::pipe();
+        for write in self.writes(outputs)? {
+            write.add_to(&mut pipeline);
         }
-        if writes.is_empty() {
+        if pipeline.is_empty() {
             return Ok(());
         }
-        self.link.pipeline(&writes).await.map_err(|error| match error.kind() {
+        self.link.pipeline(&pipeline).await.map_err(|error| match error.kind() {
             // the others of the batch are stored, and would be again with each further try
             Trouble::WrongType => fault(&error).permanent(),
             _ => fault(&error),
@@ -141,8 +131,37 @@ impl Sink for RedisStream {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    /// A `Vec<redis_link::commit::Write>`.
+    fn enlist(&self, outputs: &[Output]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
+        Ok(Some(Box::new(self.writes(outputs)?)))
+    }
+
     fn facts(&self) -> Facts {
         Facts { output_key: Some(self.stream.as_str().to_owned()), ..Facts::default() }
+    }
+}
+
+impl RedisStream {
+    /// What these results come to on the server.
+    fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
+        let mut writes = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let key = match self.stream.fill(&output.payload, &output.event) {
+                Ok(key) => key,
+                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
+                Err(message) => {
+                    // one result without the value that its key needs must not hold up the others
+                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
+                    continue;
+                }
+            };
+            let fields = vec![
+                (self.field.clone().into_bytes(), output.payload.to_vec()),
+                (ID.as_bytes().to_vec(), output.event_id.clone().into_bytes()),
+            ];
+            writes.push(Write::Add { stream: key.into_owned(), max_length: self.max_length, fields });
+        }
+        Ok(writes)
     }
 }
 

@@ -211,9 +211,10 @@ impl Source for RedisStream {
         Delivery::Queue
     }
 
-    /// Joins the group: that the key holds no stream shows here.
+    /// Looks at the stream: connecting alone would not show that this user may not, or that the key holds no stream.
+    /// Joining the group would take the consumer's name from a process that is at work.
     async fn check(&mut self) -> Result<(), Fault> {
-        self.join().await
+        self.member.last_id(&self.link).await.map(drop).map_err(|error| fault(&error))
     }
 
     async fn next_batch(&mut self, max: usize) -> Result<Pull, Fault> {

@@ -61,6 +61,12 @@ fn consumers(server: &RedisServer) -> Vec<String> {
     rows.into_iter().map(|row| redis::from_redis_value(row["name"].clone()).unwrap()).collect()
 }
 
+/// The first call joins the group.
+async fn join(source: &mut dyn Source) {
+    source.check().await.unwrap();
+    assert!(matches!(source.next_batch(1).await.unwrap(), Pull::Again(Duration::ZERO)));
+}
+
 /// The next batch, as the engine would come by it; faults that may pass are passed over.
 async fn next(source: &mut dyn Source, max: usize) -> Batch {
     let pulled = async {
@@ -166,7 +172,7 @@ async fn a_new_group_begins_where_it_is_told() {
     let server = RedisServer::start();
     add(&server, 1..4);
     let mut source = source(&server, json!({ "start": "$" })).await;
-    source.check().await.unwrap();
+    join(&mut *source).await;
     add(&server, 4..5);
     assert_eq!(ids(&next(&mut *source, 10).await), ["4-0"]);
 }
@@ -210,7 +216,7 @@ async fn a_dropped_read_loses_nothing() {
     }
     // left while it waits: what it brings belongs to the others at once, as if it had never been delivered
     let mut other = self::source(&server, json!({ "consumer": "b" })).await;
-    other.check().await.unwrap();
+    join(&mut *other).await;
     while timeout(Duration::from_millis(20), source.next_batch(10)).await.is_ok() {}
     add(&server, 20..21);
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -268,7 +274,7 @@ async fn a_server_that_comes_back_empty_gets_its_group_again() {
     let server = RedisServer::start();
     add(&server, 1..4);
     let mut source = source(&server, json!({ "start": "$" })).await;
-    source.check().await.unwrap();
+    join(&mut *source).await;
     add(&server, 4..6);
     let held = next(&mut *source, 10).await;
     assert_eq!(ids(&held), ["4-0", "5-0"]);
@@ -385,11 +391,11 @@ async fn idle_consumers_go_when_they_own_nothing() {
     run(&server, "XGROUP CREATECONSUMER in vm idle");
     run(&server, "HSET gaugefn:consumers:{in}:vm i:idle x");
     let mut source = source(&server, json!({ "claim_idle": "5s" })).await;
-    source.check().await.unwrap();
+    join(&mut *source).await;
     assert_eq!(consumers(&server), ["a", "idle", "owner"], "not silent for long enough");
     drop(source);
     let mut source = self::source(&server, json!({ "claim_idle": "100ms" })).await;
-    source.check().await.unwrap();
+    join(&mut *source).await;
     let end = Instant::now() + PATIENCE;
     // the owner's entry becomes ours, in flight from then on
     let batch = next(&mut *source, 10).await;
@@ -405,12 +411,27 @@ async fn idle_consumers_go_when_they_own_nothing() {
 }
 
 #[tokio::test]
+async fn a_check_takes_no_name_and_makes_no_group() {
+    let server = RedisServer::start();
+    source(&server, json!({})).await.check().await.unwrap();
+    assert_eq!(run(&server, "DBSIZE"), Value::Int(0));
+    let mut working = source(&server, json!({ "claim_idle": "100ms" })).await;
+    join(&mut *working).await;
+    let mut checked = source(&server, json!({})).await;
+    checked.check().await.unwrap();
+    checked.close().await.unwrap();
+    idles(&mut *working, Duration::from_millis(300)).await;
+    add(&server, 1..2);
+    settle(next(&mut *working, 10).await).await;
+}
+
+#[tokio::test]
 async fn the_older_of_two_with_one_name_ends() {
     let server = RedisServer::start();
     let mut older = source(&server, json!({ "claim_idle": "300ms" })).await;
-    older.check().await.unwrap();
+    join(&mut *older).await;
     let mut newer = source(&server, json!({ "claim_idle": "300ms" })).await;
-    newer.check().await.unwrap();
+    join(&mut *newer).await;
     let fault = fails(&mut *older).await;
     assert_eq!(
         fault.to_string(),
@@ -432,27 +453,52 @@ async fn a_key_of_another_type_is_named() {
     assert_eq!(
         fault.to_string(),
         format!(
-            "redis at 127.0.0.1:{} holds no stream under 'in', as XGROUP expects (WRONGTYPE): delete the key or name another",
+            "redis at 127.0.0.1:{} holds no stream under 'in', as XINFO expects (WRONGTYPE): delete the key or name another",
             server.port()
         )
     );
     assert!(fault.retry(), "somebody may put it right");
     run(&server, "DEL in");
-    source.check().await.unwrap();
+    join(&mut *source).await;
 }
 
 #[tokio::test]
 async fn a_server_that_hangs_is_noticed() {
     let server = RedisServer::start();
     let mut source = source(&server, json!({ "claim_idle": "100ms" })).await;
-    source.check().await.unwrap();
-    assert!(matches!(source.next_batch(10).await.unwrap(), Pull::Again(_)));
+    join(&mut *source).await;
     server.stop_signal();
     let fault = fails(&mut *source).await;
     server.cont();
     assert!(fault.to_string().contains("does not answer in time") && fault.retry(), "{}", fault.chain());
     add(&server, 1..2);
     assert_eq!(ids(&next(&mut *source, 10).await), ["1-0"]);
+}
+
+/// The rules that the documentation names.
+#[tokio::test]
+async fn a_user_with_these_permissions_can_read_a_stream() {
+    let server = RedisServer::start();
+    run(
+        &server,
+        "ACL SETUSER reader on >s3cret ~in ~gaugefn:consumers:{in}:vm +@stream +hget +hset +hdel +evalsha +eval \
+         +script|load +client|id +client|unblock",
+    );
+    add(&server, 1..4);
+    let url = format!("redis://reader:s3cret@127.0.0.1:{}/0", server.port());
+    let mut source = source(&server, json!({ "url": url, "claim_idle": "100ms" })).await;
+    let batch = next(&mut *source, 2).await;
+    assert_eq!(ids(&batch), ["1-0", "2-0"]);
+    settle(batch).await;
+    drop(next(&mut *source, 2).await);
+    idles(&mut *source, Duration::from_millis(20)).await;
+    // given up here, abandoned, claimed again
+    let batch = next(&mut *source, 2).await;
+    assert_eq!((ids(&batch), attempts(&batch)), (vec!["3-0"], vec![2]));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    settle(batch).await;
+    source.close().await.unwrap();
+    assert_eq!(consumers(&server), Vec::<String>::new());
 }
 
 #[test]

@@ -73,9 +73,10 @@ impl Kept {
         self.document.version += 1;
         self.document.env = env.0;
         let name = self.path.display();
-        let text = self.document.to_text().map_err(|error| {
-            Fault::function(format!("the state cannot be written to '{name}'")).caused_by(error)
-        })?;
+        let text = self
+            .document
+            .to_text()
+            .map_err(|error| Fault::function(format!("the state cannot be written to '{name}'")).caused_by(error))?;
         replace(&self.path, text.as_bytes()).map_err(|error| {
             Fault::file(format!("the state file '{name}' cannot be written; it is as before")).caused_by(error)
         })

@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use runtime_core::config::reserved;
-use runtime_core::contract::{StateKey, StateStore, Versioned};
+use runtime_core::contract::{Saved, StateKey, StateStore, Versioned};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -46,7 +46,7 @@ impl StateStore for Memory {
         Ok(keys.iter().map(|_| None).collect())
     }
 
-    async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
-        Ok(())
+    async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
+        Ok(Saved::Done)
     }
 }

@@ -89,7 +89,12 @@ fn an_env_may_be_replaced_and_survives_planned_changes_of_worker() {
     let next = results[fresh + 1..].iter().find(|result| result["host"] == *host).unwrap();
     assert_eq!((&results[fresh]["n"], &next["n"]), (&json!(100), &json!(101)));
     let others = |values: &[Value]| -> Vec<Value> {
-        values.iter().zip(&results).filter(|(_, result)| result["host"] != *host).map(|(value, _)| value.clone()).collect()
+        values
+            .iter()
+            .zip(&results)
+            .filter(|(_, result)| result["host"] != *host)
+            .map(|(value, _)| value.clone())
+            .collect()
     };
     let pids = check(&others(&events), &others(&results));
     assert!(pids.values().any(|pids| pids.len() > 3), "the worker was replaced several times: {pids:?}");

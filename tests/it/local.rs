@@ -355,9 +355,8 @@ fn a_state_file_is_read_at_the_start_and_written_at_the_end() {
              c.env['lock'] = threading.Lock()\n    \
              return {'n': c.env['n'], 'window': list(c.env['window'])}\n",
     );
-    for (run, expected) in [r#"{"n": 2, "window": [[1, 1], [2, 2]]}"#, r#"{"n": 4, "window": [[1, 3], [2, 4]]}"#]
-        .into_iter()
-        .enumerate()
+    for (run, expected) in
+        [r#"{"n": 2, "window": [[1, 1], [2, 2]]}"#, r#"{"n": 4, "window": [[1, 3], [2, 4]]}"#].into_iter().enumerate()
     {
         let args = ["invoke", "fn.py", "--state", "state.json", "--event", "-"];
         let output = Gaugefn::command().current_dir(yard.top.path()).args(args).stdin("1\n2\n").output(PATIENCE);

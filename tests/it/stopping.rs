@@ -108,9 +108,14 @@ fn as_process_1_it_stops_at_once() {
     } else {
         &["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
     };
-    for signal in [Signal::TERM, Signal::INT] {
-        let code = "import os\n\n\ndef handler(input, context):\n    return {'got': os.getpid()}\n";
-        let inline = Bed::new(&server, "", code).env("GAUGEFN__FUNCTIONS__VM__ISOLATION", "inline");
+    for (signal, isolation, parent) in [
+        (Signal::TERM, "inline", 0),
+        (Signal::INT, "inline", 0),
+        (Signal::TERM, "process", 1),
+        (Signal::INT, "process", 1),
+    ] {
+        let code = "import os\n\n\ndef handler(input, context):\n    return {'got': os.getppid()}\n";
+        let inline = Bed::new(&server, "", code).env("GAUGEFN__FUNCTIONS__VM__ISOLATION", isolation);
         let mut vm = inline.under(wrapper).spawn();
         let ready = eventually(PATIENCE, || {
             let ready = vm.readiness().is_some_and(|(status, _)| status == 200);
@@ -122,7 +127,7 @@ fn as_process_1_it_stops_at_once() {
             vm.running.written()
         );
         vm.wait_calls(1);
-        vm.wait_result(&mut server.connection(), r#"{"got": 1}"#, PATIENCE);
+        vm.wait_result(&mut server.connection(), &format!("{{\"got\": {parent}}}"), PATIENCE);
         let parent = vm.running.pid();
         let children = read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
         let child = Pid::from_raw(children.trim().parse().unwrap()).unwrap();

@@ -220,6 +220,13 @@ impl Fed {
         self.wait("calls", n)
     }
 
+    /// The end of its log, which may be long.
+    fn last_words(&self) -> String {
+        let log = self.vm.running.stderr();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
     /// The metric with this label, given as `name="value"`.
     fn count(&mut self, metric: &str, label: &str) -> usize {
         let (_, body) = self.vm.admin.get("/metrics").unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use runtime_core::Fault;
@@ -15,6 +16,27 @@ use super::state::Kept;
 
 /// As a process's first thread has it on Linux.
 const STACK: usize = 8 << 20;
+
+/// How long either side looks for the other before it sleeps: waking a thread on an idle processor takes as long, and
+/// a call takes a hundredth of it. Both give way to whoever else wants to run.
+const LOOK: Duration = Duration::from_micros(50);
+
+/// What `probe` finds within that time.
+fn soon<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        for _ in 0..32 {
+            if let Some(found) = probe() {
+                return Some(found);
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() >= LOOK {
+            return None;
+        }
+        thread::yield_now();
+    }
+}
 
 enum Job {
     Invoke { events: Vec<Event>, call: Call, reply: oneshot::Sender<Answer> },
@@ -37,7 +59,8 @@ impl NativeFunction {
         let (jobs, received) = mpsc::channel();
         let work = move || {
             let mut instance = Instance::open(exported, host);
-            for job in received {
+            // an error means that nobody is left to ask: the next look tells
+            while let Some(job) = soon(|| received.try_recv().ok()).or_else(|| received.recv().ok()) {
                 // who does not wait any more is ending
                 match job {
                     Job::Invoke { events, call, reply } => {
@@ -63,9 +86,12 @@ impl NativeFunction {
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, Fault> {
         let gone = || Fault::internal("the thread of the native function has ended");
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         self.jobs.send(job(reply)).map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())
+        match soon(|| answer.try_recv().ok()) {
+            Some(answer) => Ok(answer),
+            None => answer.await.map_err(|_| gone()),
+        }
     }
 }
 

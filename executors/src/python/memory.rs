@@ -29,10 +29,10 @@ impl Memory {
 
     /// The same with this context and the envs of an older one.
     pub(super) fn with(&self, py: Python<'_>, context: Py<PyAny>, older: &Self) -> Self {
-        let envs = self.envs.as_ref().map(|own| Envs {
-            steps: own.steps.clone(),
-            all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py),
-        });
+        let envs = self
+            .envs
+            .as_ref()
+            .map(|own| Envs { steps: own.steps.clone(), all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py) });
         Self { context, envs }
     }
 

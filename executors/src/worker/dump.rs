@@ -68,3 +68,48 @@ pub fn rest(pipe: &Receiver) -> String {
 fn lossy(text: Vec<u8>) -> String {
     String::from_utf8_lossy(&text).trim_end().to_owned()
 }
+
+/// The innermost frame of the function's own on the thread that was asked, in a text of `faulthandler`:
+/// `/opt/f.py:7 in handler`.
+#[must_use]
+pub fn innermost(report: &str) -> Option<String> {
+    let main = report
+        .split("\n\n")
+        .find(|thread| thread.starts_with("Current thread"))
+        .or_else(|| report.split("\n\n").last())?;
+    let frames: Vec<_> = main.lines().filter_map(frame_of).collect();
+    // Python's own files and installed packages at the top of the stack are how the function waits, not where
+    let own = |(file, _, _): &&(&str, &str, &str)| !file.contains("/lib/python3") && !file.starts_with('<');
+    let (file, line, name) = frames.iter().find(own).or(frames.first())?;
+    Some(format!("{file}:{line} in {name}"))
+}
+
+/// File, line and name of one line of such a text.
+fn frame_of(line: &str) -> Option<(&str, &str, &str)> {
+    let (file, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
+    let (line, name) = rest.split_once(" in ")?;
+    Some((file, line, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_frame_is_read_off_a_dump() {
+        let report = "Thread 0x00007f (most recent call first):\n  File \"/usr/lib/threading.py\", line 5 in wait\n\n\
+                      Current thread 0x00008f (most recent call first):\n  File \"/opt/f.py\", line 7 in inner\n  \
+                      File \"/opt/f.py\", line 3 in handler\n";
+        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:7 in inner"));
+        let report = "Current thread 0x00008f (most recent call first):\n  \
+                      File \"/usr/lib/python3.11/subprocess.py\", line 5 in wait\n  File \"/opt/f.py\", line 3 in handler\n";
+        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:3 in handler"));
+        let report = report.lines().take(2).collect::<Vec<_>>().join("\n");
+        assert_eq!(
+            innermost(&report).as_deref(),
+            Some("/usr/lib/python3.11/subprocess.py:5 in wait"),
+            "better than nothing"
+        );
+        assert_eq!(innermost("no stack"), None);
+    }
+}

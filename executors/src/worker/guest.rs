@@ -3,8 +3,8 @@
 //! User code has the process's first thread, as in any Python; the conversation lives there too, so a call needs no
 //! other thread to wake. The next batch waits in the socket meanwhile.
 //!
-//! * [`measures`] - what the function measures, on its way to the parent
-//! * [`speech`] - what it says, likewise
+//! * `measures` - what the function measures, on its way to the parent
+//! * `speech` - what it says, likewise
 
 mod measures;
 mod speech;

@@ -7,10 +7,10 @@
 //!                             kept ready
 //! ```
 //!
-//! * [`worker`] - one process: started, asked, killed
-//! * [`slot`] - one place for a worker: replaced when it ends, recycled by plan
-//! * [`function`] - the engine's view: one slot or several
-//! * [`ears`] - what a worker prints, logs and measures
+//! * `worker` - one process: started, asked, killed
+//! * `slot` - one place for a worker: replaced when it ends, recycled by plan
+//! * `function` - the engine's view: one slot or several
+//! * `ears` - what a worker prints, logs and measures
 
 mod ears;
 mod function;

@@ -24,6 +24,10 @@ end
 local token
 if next_arg() == '1' then
   token = { key = next_key(), field = next_arg(), value = next_arg() }
+  local kind = redis.call('TYPE', token.key).ok
+  if kind ~= 'none' and kind ~= 'hash' then
+    return { 'type', token.key, 'hash' }
+  end
   if redis.call('HGET', token.key, token.field) == token.value then
     return { 'again' }
   end

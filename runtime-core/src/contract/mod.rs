@@ -31,4 +31,4 @@ pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Obser
 pub use loader::{Loader, Module, Places, Revision};
 pub use sink::{Output, Sink};
 pub use source::{Delivery, Pull, Source};
-pub use state::{Env, StateKey, StateStore, Versioned};
+pub use state::{Env, Saved, StateKey, StateStore, Versioned};

@@ -1,5 +1,7 @@
 //! Where results go.
 
+use std::any::Any;
+
 use async_trait::async_trait;
 
 use super::batch::Payload;
@@ -38,6 +40,15 @@ pub trait Sink: Send {
     /// As for `write`.
     async fn check(&mut self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// What the transaction of the sink's [`Domain`] needs in order to store these results together with state and
+    /// acknowledgement. Whoever runs that transaction knows the type; the engine does not.
+    ///
+    /// # Errors
+    /// These results can never be stored.
+    fn enlist(&self, _outputs: &[Output]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
+        Ok(None)
     }
 
     /// The place whose transaction could include this sink's writes. None: written before the state.

@@ -1,5 +1,7 @@
 //! What is kept between calls.
 
+use std::any::Any;
+
 use async_trait::async_trait;
 
 use super::commit::Domain;
@@ -26,6 +28,17 @@ pub struct Versioned {
     pub fingerprint: Option<Fingerprint>,
 }
 
+/// What became of a save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Saved {
+    /// All are saved.
+    Done,
+    /// Somebody else saved these in between. Nothing is saved, and what was built on the old versions must be
+    /// discarded: no further try can help.
+    Stale(Vec<StateKey>),
+}
+
 /// Keeps `context.env`.
 #[async_trait]
 pub trait StateStore: Send + Sync {
@@ -39,11 +52,25 @@ pub trait StateStore: Send + Sync {
     /// The backend is away, or what it holds is no state.
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault>;
 
-    /// Saves all of them or none. Each must carry its loaded version plus one.
+    /// Saves all of them or none. Each must carry its loaded version plus one; without a loaded one, 1. After a fault
+    /// with `retry` it is called again with the same states, which may have been saved the first time: that is no
+    /// reason to call them stale.
     ///
     /// # Errors
-    /// Without `retry`: somebody else saved in between; what was built on the old version must be discarded.
-    async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault>;
+    /// With `retry`: the backend is away. Without: these states can never be saved, one is too large perhaps.
+    async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault>;
+
+    /// What the transaction of the store's [`Domain`] needs in order to save these states together with results and
+    /// acknowledgement. Whoever runs that transaction knows the type; the engine does not.
+    ///
+    /// # Errors
+    /// These states can never be saved.
+    fn enlist(&self, _states: &[(StateKey, Versioned)]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
+        Ok(None)
+    }
+
+    /// The transaction has saved what was enlisted.
+    fn enlisted(&self, _states: &[(StateKey, Versioned)]) {}
 
     /// The place whose transaction could include a save.
     fn domain(&self) -> Option<Domain> {

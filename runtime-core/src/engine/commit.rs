@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::backoff::Backoff;
 use super::board::Board;
-use crate::contract::{Commit, Fault, Sink, StateStore};
+use crate::contract::{Commit, Fault, Saved, Sink, StateStore};
 
 /// Writes commits, one after the other.
 pub(super) struct Committer {
@@ -108,13 +108,20 @@ impl Committer {
             }
         }
         if !commit.states.is_empty() {
-            while let Err(fault) = self.state.save(&commit.states).await {
-                if !fault.retry() {
-                    tracing::error!(function = %self.function, "state not saved: {}", fault.chain());
-                    // what was built on this state must not be acknowledged either
-                    return Ok(());
+            loop {
+                // what was built on a state that is not saved must not be acknowledged either
+                match self.state.save(&commit.states).await {
+                    Ok(Saved::Done) => break,
+                    Ok(Saved::Stale(keys)) => {
+                        tracing::warn!(function = %self.function, ?keys, "state not saved: somebody else has changed it");
+                        return Ok(());
+                    }
+                    Err(fault) if fault.retry() => self.wait(&fault).await,
+                    Err(fault) => {
+                        tracing::error!(function = %self.function, "state not saved: {}", fault.chain());
+                        return Ok(());
+                    }
                 }
-                self.wait(&fault).await;
             }
         }
         loop {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::journal::Journal;
-use crate::contract::{Fault, Output, Sink, StateKey, StateStore, Versioned};
+use crate::contract::{Fault, Output, Saved, Sink, StateKey, StateStore, Versioned};
 
 /// A sink that remembers, and that can be told to fail first. All clones are one sink.
 ///
@@ -99,8 +99,8 @@ impl StateStore for Discard {
         Ok(keys.iter().map(|_| None).collect())
     }
 
-    async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
-        Ok(())
+    async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
+        Ok(Saved::Done)
     }
 }
 

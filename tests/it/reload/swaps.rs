@@ -65,7 +65,14 @@ fn swaps(name: &str, executor: &str, content: &dyn Fn(usize) -> Vec<u8>) {
     let versions: Vec<_> = results.iter().map(|result| result["v"].as_u64().unwrap()).collect();
     assert!(versions.is_sorted(), "an old version answered again: {versions:?}");
     let p99 = late[late.len() * 99 / 100];
-    eprintln!("{executor}: {} events, {count} swaps, late p99 {p99:?}, most {:?}", results.len(), late[late.len() - 1]);
+    #[allow(clippy::print_stderr, reason = "a figure that a run is made for")]
+    {
+        eprintln!(
+            "{executor}: {} events, {count} swaps, late p99 {p99:?}, most {:?}",
+            results.len(),
+            late[late.len() - 1]
+        );
+    }
     let bound = if soak() { Duration::from_millis(20) } else { Duration::from_millis(100) };
     assert!(p99 <= bound, "a swap holds events up: {p99:?}");
 }

@@ -53,6 +53,21 @@ fn a_call_that_ends_while_it_is_about_to_be_killed_repeats_nothing() {
     fed.stop();
 }
 
+/// A process that is stopped never begins with its next event, whose time has to run all the same.
+#[test]
+fn a_worker_that_was_stopped_is_replaced() {
+    let mut fed = Fed::python(STUCK, "timeout = \"300ms\"");
+    let first = fed.ask(json!({"n": "before"}));
+    let pid = rustix::process::Pid::from_raw(first["pid"].as_i64().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    fed.send(&[json!({"n": "lost"}), json!({"n": "after"})]);
+    assert_ne!(fed.result(&"after".into())["pid"], first["pid"]);
+    fed.wait_count("worker_kills_total", "reason=\"timeout\"", 1);
+    fed.vm.wait_lines(&["ERROR", "no answer within 300ms: the worker was killed"], 1);
+    assert!(!alive(pid.as_raw_nonzero().get()));
+    fed.stop();
+}
+
 #[test]
 fn a_call_knows_how_long_it_has() {
     let mut fed = Fed::python(STUCK, "timeout = \"20s\"");
@@ -119,8 +134,8 @@ mod timing {
         let answered = now();
         let late = ended - begun - limit.as_secs_f64();
         let next = answered - ended;
-        assert!(late > -0.002 && late <= bound(LATE).as_secs_f64(), "{poison}: {late} s late");
-        assert!(next <= bound(NEXT).as_secs_f64(), "{good}: {next} s later");
+        assert!(late > -0.002 && late <= bound(LATE).as_secs_f64(), "{poison}: {late} s late\n{}", fed.last_words());
+        assert!(next <= bound(NEXT).as_secs_f64(), "{good}: {next} s later\n{}", fed.last_words());
         (late, next)
     }
 

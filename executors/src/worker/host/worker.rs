@@ -39,6 +39,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// A buffer that a large frame has stretched is given back above this size.
 const KEPT: usize = 1 << 20;
 
+/// How soon to look again at a batch in which no event seems to run, as one may begin any time.
+const BETWEEN: Duration = Duration::from_millis(10);
+
 /// How often the memory of a worker is looked at while it runs.
 const SAMPLE: Duration = Duration::from_millis(200);
 
@@ -107,6 +110,8 @@ pub(super) struct Worker {
     news: Option<Result<Frame, End>>,
     /// When to look whether the oldest batch keeps to its limit.
     check: Option<Instant>,
+    /// So many events were finished, and no other one had begun, since then.
+    between: Option<(usize, Instant)>,
     area: Arc<Area>,
     dump: Receiver,
     dump_signal: Option<i32>,
@@ -147,6 +152,7 @@ impl Worker {
             out: Unsent { to: write, bytes: Vec::new(), sent: 0 },
             news: None,
             check: None,
+            between: None,
             area,
             dump,
             dump_signal: None,
@@ -211,8 +217,7 @@ impl Worker {
             self.answer(Kind::Closed, "closing").await
         };
         let closed = closed.await.map(drop);
-        let farewell = timeout(FAREWELL, self.process.watch().ended()).await;
-        if farewell.is_err() {
+        if self.exited(FAREWELL).await.is_none() {
             tracing::warn!(worker = self.process.pid(), "a worker process does not end and is killed");
         }
         // also what it leaves behind
@@ -283,13 +288,21 @@ impl Worker {
             }
             if let (Some(limit), true) = (timeout, self.check.is_some_and(|at| at <= now)) {
                 let running = self.area.progress(slot).filter(|progress| progress.batch == id);
-                match running.and_then(|progress| progress.running) {
-                    Some((index, since)) if since + limit <= now => {
-                        self.news = Some(Err(End::Kill(Kill::Timeout { index, elapsed: now - since })));
-                    }
-                    Some((_, since)) => self.check = Some(since + limit),
-                    // between two events, or before the first
-                    None => self.check = Some(now + limit.min(Duration::from_millis(10))),
+                let finished = running.map_or(0, |progress| progress.finished);
+                let event = running.and_then(|progress| progress.running);
+                let (index, since) = match event {
+                    Some(event) => event,
+                    // before the first event or between two, where a process that was stopped would stay for ever
+                    None => match self.between {
+                        Some((index, since)) if index == finished => (index, since),
+                        _ => *self.between.insert((finished, now)),
+                    },
+                };
+                if since + limit <= now {
+                    self.news = Some(Err(End::Kill(Kill::Timeout { index, elapsed: now - since })));
+                } else {
+                    let soon = if event.is_some() { limit } else { BETWEEN };
+                    self.check = Some((since + limit).min(now + soon));
                 }
             }
         }
@@ -299,7 +312,7 @@ impl Worker {
     pub(super) async fn take(&mut self, plan: &Plan, id: u64, count: usize) -> Called {
         self.answered(plan, id).await;
         let news = self.news.take();
-        self.check = None;
+        (self.check, self.between) = (None, None);
         let answered = match news {
             Some(Ok(Frame { kind: Kind::Outcomes, body, .. })) => self.read(slot_of(id), body, id, count),
             Some(Ok(Frame { kind: Kind::Refused, body, .. })) => match Refused::decode(&body) {
@@ -367,7 +380,7 @@ impl Worker {
         let fault = match end {
             End::Kill(Kill::Timeout { elapsed, .. }) => {
                 let limit = limit.unwrap_or(elapsed);
-                let place = innermost(&report).map(|place| format!(", stuck at {place}")).unwrap_or_default();
+                let place = dump::innermost(&report).map(|place| format!(", stuck at {place}")).unwrap_or_default();
                 Fault::function(format!(
                     "no answer within {}: the worker was killed after {:.2}s{place}",
                     Span(limit),
@@ -411,11 +424,25 @@ impl Worker {
         {
             tracing::error!("processes of a worker cannot be killed: {:?}", killed.survivors);
         }
-        let exit = self.process.watch().ended().await.ok();
+        let exit = self.exited(FAREWELL).await;
         // its number may be another's from now on
         let _ = self.process.watch().reap();
         self.ears.finish().await;
         exit
+    }
+
+    /// How its process ended, if it does within this time. On a busy machine the notice of an end has come 200 ms after
+    /// it, so it is looked for as well.
+    async fn exited(&self, within: Duration) -> Option<Exit> {
+        const LOOK: Duration = Duration::from_millis(2);
+        let latest = Instant::now() + within;
+        loop {
+            match self.process.watch().exit() {
+                Ok(Some(exit)) => return Some(exit),
+                Ok(None) if Instant::now() < latest => drop(timeout(LOOK, self.process.watch().ended()).await),
+                Ok(None) | Err(_) => return None,
+            }
+        }
     }
 
     /// What to say of a worker that ended while it was asked for something else than a call.
@@ -447,13 +474,9 @@ impl Worker {
                 frame = self.incoming.next_frame() => match frame {
                     Ok(Some(frame)) => frame,
                     // it closes its socket by ending, or user code has done so
-                    Ok(None) => match timeout(FAREWELL, self.process.watch().ended()).await {
-                        Ok(Ok(exit)) => return Err(Gone::Exit(exit)),
-                        _ => return Err(Gone::Broken(ProtocolError::Cut)),
-                    },
-                    Err(ProtocolError::Io(_)) => match timeout(FAREWELL, self.process.watch().ended()).await {
-                        Ok(Ok(exit)) => return Err(Gone::Exit(exit)),
-                        _ => return Err(Gone::Broken(ProtocolError::Cut)),
+                    Ok(None) | Err(ProtocolError::Io(_)) => match self.exited(FAREWELL).await {
+                        Some(exit) => return Err(Gone::Exit(exit)),
+                        None => return Err(Gone::Broken(ProtocolError::Cut)),
                     },
                     Err(error) => return Err(Gone::Broken(error)),
                 },
@@ -540,48 +563,4 @@ impl From<Gone> for End {
 fn bare(out: &mut Vec<u8>, kind: Kind) -> Result<(), ProtocolError> {
     frame::encode_bare(out, kind);
     Ok(())
-}
-
-/// The innermost frame of the function's own on the thread that was asked, in a text of `faulthandler`:
-/// `/opt/f.py:7 in handler`.
-fn innermost(report: &str) -> Option<String> {
-    let main = report
-        .split("\n\n")
-        .find(|thread| thread.starts_with("Current thread"))
-        .or_else(|| report.split("\n\n").last())?;
-    let frames: Vec<_> = main.lines().filter_map(frame_of).collect();
-    // Python's own files and installed packages at the top of the stack are how the function waits, not where
-    let own = |(file, _, _): &&(&str, &str, &str)| !file.contains("/lib/python3") && !file.starts_with('<');
-    let (file, line, name) = frames.iter().find(own).or(frames.first())?;
-    Some(format!("{file}:{line} in {name}"))
-}
-
-/// File, line and name of one line of such a text.
-fn frame_of(line: &str) -> Option<(&str, &str, &str)> {
-    let (file, rest) = line.trim().strip_prefix("File \"")?.split_once("\", line ")?;
-    let (line, name) = rest.split_once(" in ")?;
-    Some((file, line, name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_innermost_frame_is_read_off_a_dump() {
-        let report = "Thread 0x00007f (most recent call first):\n  File \"/usr/lib/threading.py\", line 5 in wait\n\n\
-                      Current thread 0x00008f (most recent call first):\n  File \"/opt/f.py\", line 7 in inner\n  \
-                      File \"/opt/f.py\", line 3 in handler\n";
-        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:7 in inner"));
-        let report = "Current thread 0x00008f (most recent call first):\n  \
-                      File \"/usr/lib/python3.11/subprocess.py\", line 5 in wait\n  File \"/opt/f.py\", line 3 in handler\n";
-        assert_eq!(innermost(report).as_deref(), Some("/opt/f.py:3 in handler"));
-        let report = report.lines().take(2).collect::<Vec<_>>().join("\n");
-        assert_eq!(
-            innermost(&report).as_deref(),
-            Some("/usr/lib/python3.11/subprocess.py:5 in wait"),
-            "better than nothing"
-        );
-        assert_eq!(innermost("no stack"), None);
-    }
 }

@@ -1,0 +1,303 @@
+//! The files of one function's states.
+//!
+//! ```text
+//! vm.json              the state, where there is one for all, or that of events without a value
+//! vm.json.lock         locked by the process that has it
+//! vm.json.tmp          a state that is being written; never read
+//! vm.json.d/HASH.json  the state of one value
+//! vm.json.d/.next/     states that are being written together; never read
+//! vm.json.d/.commit/   the same, complete: the rename of the folder is the moment at which all of them are saved;
+//!                      what a crash left in it is moved to its place before anything is read
+//! ```
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use runtime_core::Fault;
+use runtime_core::change::Fingerprint;
+use runtime_core::contract::{Env, Saved, StateKey, Versioned};
+use rustix::fs::FlockOperation;
+use sha2::{Digest, Sha256};
+use state_codec::Document;
+
+/// The name in a set of files of the one that lies beside the folder.
+const ALONE: &str = "state.json";
+
+pub(super) struct Place {
+    function: String,
+    path: PathBuf,
+    ttl: Option<Duration>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Locked, and so until the process ends, however it ends.
+    lock: Option<File>,
+    /// A set of states is saved and not yet in its place.
+    unmoved: bool,
+    /// Of all states that were loaded or saved; nobody else changes them.
+    versions: HashMap<StateKey, u64>,
+}
+
+impl Place {
+    pub(super) fn new(function: &str, path: PathBuf, ttl: Option<Duration>) -> Self {
+        Self { function: function.to_owned(), path, ttl, held: Mutex::default() }
+    }
+
+    pub(super) fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+        let mut held = self.held()?;
+        keys.iter()
+            .map(|key| {
+                let state = self.read(key)?;
+                held.versions.insert(key.clone(), state.as_ref().map_or(0, |state| state.version));
+                Ok(state)
+            })
+            .collect()
+    }
+
+    pub(super) fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
+        let mut held = self.held()?;
+        let mut stale = Vec::new();
+        for (key, state) in states {
+            let current = match held.versions.get(key) {
+                Some(version) => *version,
+                None => self.read(key)?.map_or(0, |state| state.version),
+            };
+            if current + 1 != state.version {
+                stale.push(key.clone());
+            }
+        }
+        if !stale.is_empty() {
+            return Ok(Saved::Stale(stale));
+        }
+        match states {
+            [] => return Ok(Saved::Done),
+            [(key, state)] => {
+                if key.0.is_some() {
+                    self.make_folder()?;
+                }
+                self.replace(&self.file_of(key), &self.text(key, state)?)?;
+            }
+            several => {
+                self.prepare(several)?;
+                held.unmoved = true;
+                // saved by now, whatever happens: the next load or save moves what is left
+                match self.move_over() {
+                    Ok(()) => held.unmoved = false,
+                    Err(fault) => tracing::warn!(function = %self.function, "{}", fault.chain()),
+                }
+            }
+        }
+        held.versions.extend(states.iter().map(|(key, state)| (key.clone(), state.version)));
+        Ok(Saved::Done)
+    }
+
+    /// With the lock on the files, and everything in its place.
+    fn held(&self) -> Result<MutexGuard<'_, Held>, Fault> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.lock.is_none() {
+            held.lock = Some(self.lock()?);
+            held.unmoved = true;
+            self.sweep();
+        }
+        if held.unmoved {
+            self.move_over()?;
+            held.unmoved = false;
+        }
+        Ok(held)
+    }
+
+    fn lock(&self) -> Result<File, Fault> {
+        let path = beside(&self.path, ".lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| trouble("lock", &path, error))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            let path = self.path.display();
+            match error {
+                rustix::io::Errno::WOULDBLOCK => Fault::backend(format!(
+                    "state file '{path}' is in use by another process: end that one, or give each a path of its own"
+                )),
+                error => trouble("lock", &self.path, error.into()),
+            }
+        })?;
+        Ok(file)
+    }
+
+    fn folder(&self) -> PathBuf {
+        beside(&self.path, ".d")
+    }
+
+    fn make_folder(&self) -> Result<(), Fault> {
+        let folder = self.folder();
+        match fs::create_dir(&folder) {
+            Ok(()) => sync_folder_of(&folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(trouble("make", &folder, error)),
+        }
+    }
+
+    fn file_of(&self, key: &StateKey) -> PathBuf {
+        if key.0.is_some() { self.folder().join(name_of(key)) } else { self.path.clone() }
+    }
+
+    fn text(&self, StateKey(key): &StateKey, state: &Versioned) -> Result<String, Fault> {
+        let document = Document {
+            function: self.function.clone(),
+            key: key.clone(),
+            version: state.version,
+            fingerprint: state.fingerprint.as_ref().map(ToString::to_string),
+            env: state.env.0.clone(),
+        };
+        let function = &self.function;
+        document.to_text().map_err(|error| {
+            Fault::internal(format!("the state of function '{function}' cannot be written")).caused_by(error)
+        })
+    }
+
+    fn read(&self, key: &StateKey) -> Result<Option<Versioned>, Fault> {
+        let path = self.file_of(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // also where the folder is not there yet
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(trouble("read", &path, error)),
+        };
+        if key.0.is_some() && self.is_expired(&path) {
+            return Ok(None);
+        }
+        let unusable = |why: String| {
+            let path = path.display();
+            Fault::file(format!(
+                "state file '{path}' cannot be used: {why}; restore it from a copy, or delete it to begin with an empty \
+                 state"
+            ))
+        };
+        let document = Document::from_text(&bytes).map_err(|error| unusable(error.to_string()))?;
+        // a file written by hand need not say it
+        if document.key.is_some() && document.key != key.0 {
+            return Err(unusable(format!("it holds the state of '{}'", document.key.unwrap_or_default())));
+        }
+        let fingerprint = document.fingerprint.as_deref().and_then(Fingerprint::from_hex);
+        Ok(Some(Versioned { version: document.version, env: Env(document.env), fingerprint }))
+    }
+
+    fn is_expired(&self, path: &Path) -> bool {
+        let modified = || fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        // a clock that was put back makes nothing old
+        self.ttl.is_some_and(|ttl| {
+            modified().and_then(|at| SystemTime::now().duration_since(at).ok()).is_some_and(|age| age > ttl)
+        })
+    }
+
+    /// Removes states that nobody has asked for since they expired; whatever cannot be removed stays.
+    fn sweep(&self) {
+        if self.ttl.is_none() {
+            return;
+        }
+        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|ending| ending == "json") && self.is_expired(&path) {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+
+    /// Writes a file beside the old one and puts it in its place.
+    fn replace(&self, path: &Path, text: &str) -> Result<(), Fault> {
+        let next = beside(path, ".tmp");
+        write(&next, text)?;
+        fs::rename(&next, path).map_err(|error| trouble("replace", path, error))?;
+        sync_folder_of(path)
+    }
+
+    /// Writes several states into a folder of their own, and gives it the name by which they count.
+    fn prepare(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
+        self.make_folder()?;
+        let next = self.folder().join(".next");
+        match fs::remove_dir_all(&next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(trouble("remove", &next, error)),
+            _ => {}
+        }
+        fs::create_dir(&next).map_err(|error| trouble("make", &next, error))?;
+        for (key, state) in states {
+            write(&next.join(name_of(key)), &self.text(key, state)?)?;
+        }
+        sync(&next)?;
+        let commit = self.folder().join(".commit");
+        fs::rename(&next, &commit).map_err(|error| trouble("replace", &commit, error))?;
+        sync(&self.folder())
+    }
+
+    /// Moves the files of a complete set to their places. May be repeated.
+    fn move_over(&self) -> Result<(), Fault> {
+        let commit = self.folder().join(".commit");
+        let entries = match fs::read_dir(&commit) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(trouble("read", &commit, error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| trouble("read", &commit, error))?;
+            let name = entry.file_name();
+            let place = if name == ALONE { self.path.clone() } else { self.folder().join(&name) };
+            fs::rename(entry.path(), &place).map_err(|error| trouble("replace", &place, error))?;
+        }
+        sync(&self.folder())?;
+        sync_folder_of(&self.path)?;
+        fs::remove_dir(&commit).map_err(|error| trouble("remove", &commit, error))
+    }
+}
+
+/// A name that any file system takes, whatever the value is.
+fn name_of(StateKey(key): &StateKey) -> OsString {
+    let Some(key) = key else { return ALONE.into() };
+    let mut name: String = Sha256::digest(key).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    name.push_str(".json");
+    name.into()
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Fault> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(|error| trouble("write", path, error))
+}
+
+/// Names survive a power cut once their folder is on the disk.
+fn sync(folder: &Path) -> Result<(), Fault> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| trouble("write", folder, error))
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), Fault> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => sync(folder),
+        _ => sync(Path::new(".")),
+    }
+}
+
+/// Disks fill up and come back; only a folder that is not there is a mistake.
+fn trouble(verb: &str, path: &Path, error: std::io::Error) -> Fault {
+    let shown = path.display();
+    match (error.kind(), path.parent()) {
+        (ErrorKind::NotFound, Some(folder)) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            Fault::file(format!("state file '{shown}': its folder does not exist; make it, or name another path"))
+        }
+        (ErrorKind::PermissionDenied, _) => Fault::backend(format!(
+            "cannot {verb} state file '{shown}': permission denied; let this user write to its folder"
+        )),
+        _ => Fault::backend(format!("cannot {verb} state file '{shown}': check its disk")).caused_by(error),
+    }
+}

@@ -1,0 +1,206 @@
+//! State in a Redis hash: it survives the process and the machine, and any replica can go on with it.
+//!
+//! One hash for the function, `gaugefn:state:{vm}`; with `state.key` one for each value, `gaugefn:state:{vm}:VALUE`. The
+//! braces are a hash tag: in a Cluster all states of a function lie together. Only what has changed is written, and only
+//! over the version that it was made of. Fields: `v` version, `f` fingerprint of the input, `o` the keys in their order,
+//! `e:KEY` an entry, `t` the token of the last save; keys and values are texts of `docs/state.md`.
+//!
+//! Delivery: what was acknowledged is as durable as the server makes it. While it is away the engine tries again; a save
+//! whose answer was lost is recognised.
+//!
+//! ```toml
+//! [functions.vm.state]
+//! use = "redis"
+//! ```
+
+use std::any::Any;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis_link::commit::{Commit, StateWrite, Token, Verdict};
+use redis_link::{Link, LinkError, Settings, Trouble};
+use runtime_core::config::Concern;
+use runtime_core::contract::{Domain, Saved, StateKey, StateStore, Versioned};
+use runtime_core::options::{Size, Span};
+use runtime_core::{Fault, Kind, Site};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::limit;
+use known::Known;
+
+mod hash;
+mod known;
+
+/// Options of the state store `redis`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key of the hash; with `key`, a colon and the value follow. Without the option `gaugefn:state:{NAME}`, NAME
+    /// being the function's. Braces are literal: a hash tag keeps the state in one slot with the streams of that tag.
+    #[serde(default)]
+    prefix: Option<String>,
+    /// How long a state is kept after its last change; for good without it.
+    #[serde(default)]
+    ttl: Option<Span>,
+    /// The most that one state may have, as text.
+    #[serde(default = "limit::default_max_bytes")]
+    max_bytes: Size,
+    /// Another server than that of `[redis]`.
+    #[schemars(extend("x-secret" = true))]
+    #[serde(default)]
+    url: Option<String>,
+}
+
+/// The state store `redis`.
+pub struct Redis {
+    function: String,
+    prefix: String,
+    ttl: Option<Duration>,
+    max_bytes: Size,
+    link: Link,
+    /// What the server has, as far as this process knows: what differs from it is written.
+    known: Known,
+    /// Part of the tokens: two processes, or two lives of one, never have the same.
+    incarnation: String,
+}
+
+impl Kind for Redis {
+    type Role = dyn StateStore;
+    type Config = Config;
+    const NAME: &'static str = "redis";
+    const SUMMARY: &'static str = "a Redis hash; survives the process and the machine";
+
+    fn review(config: &Config) -> Vec<Concern> {
+        let mut concerns = Vec::new();
+        if config.prefix.as_deref() == Some("") {
+            concerns.push(Concern::new("prefix", "empty; name the key or leave the option out"));
+        }
+        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < Duration::from_millis(1)) {
+            let message =
+                format!("'{ttl}' is too short; the least is 1ms, and without the option a state is kept for good");
+            concerns.push(Concern::new("ttl", message));
+        }
+        if let Some(url) = config.url.as_deref() {
+            let complaints = Settings::default().complaints(Some(url));
+            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
+        }
+        concerns
+    }
+
+    async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {
+        let settings: Settings = site.table("redis")?;
+        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let function = site.function.to_owned();
+        Ok(Box::new(Self {
+            prefix: config.prefix.unwrap_or_else(|| format!("gaugefn:state:{{{function}}}")),
+            function,
+            ttl: config.ttl.map(|ttl| ttl.0),
+            max_bytes: config.max_bytes,
+            link: Link::new(target),
+            known: Known::default(),
+            incarnation: redis_link::incarnation(),
+        }))
+    }
+}
+
+#[async_trait]
+impl StateStore for Redis {
+    fn durable(&self) -> bool {
+        true
+    }
+
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut reads = redis::pipe();
+        for key in keys {
+            reads.cmd("HGETALL").arg(self.key(key));
+        }
+        let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.link.pipeline(&reads).await.map_err(|error| fault(&error))?;
+        keys.iter()
+            .zip(hashes)
+            .map(|(key, fields)| {
+                let state = hash::read(fields).map_err(|why| {
+                    let key = self.key(key);
+                    Fault::backend(format!(
+                        "key '{key}' holds no state of a function: {why}; delete it to begin with an empty state, or \
+                         set state.prefix"
+                    ))
+                    .permanent()
+                })?;
+                self.known.set(key, state.as_ref());
+                Ok(state)
+            })
+            .collect()
+    }
+
+    async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
+        limit::check(&self.function, states, self.max_bytes)?;
+        let writes = self.writes(states);
+        let Some(first) = writes.first() else {
+            return Ok(Saved::Done);
+        };
+        let value = format!("{}:{:016x}", self.incarnation, hash::digest(states));
+        let token = Token { key: first.key.clone(), field: hash::TOKEN.to_owned(), value };
+        let commit = Commit { token: Some(token), states: writes, ..Commit::default() };
+        match commit.run(&self.link).await.map_err(|error| fault(&error))? {
+            Verdict::Done | Verdict::Again => {
+                self.enlisted(states);
+                Ok(Saved::Done)
+            }
+            Verdict::Stale(stale) => {
+                let keys = states.iter().map(|(key, _)| key).filter(|key| stale.contains(&self.key(key)));
+                Ok(Saved::Stale(keys.cloned().collect()))
+            }
+            Verdict::Lost(_) => Err(Fault::internal("a save without entries has lost some")),
+        }
+    }
+
+    /// A `Vec<redis_link::commit::StateWrite>`.
+    fn enlist(&self, states: &[(StateKey, Versioned)]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
+        limit::check(&self.function, states, self.max_bytes)?;
+        Ok(Some(Box::new(self.writes(states))))
+    }
+
+    fn enlisted(&self, states: &[(StateKey, Versioned)]) {
+        for (key, state) in states {
+            self.known.set(key, Some(state));
+        }
+    }
+
+    fn domain(&self) -> Option<Domain> {
+        Some(Domain::new(self.link.target().endpoint()))
+    }
+}
+
+impl Redis {
+    fn key(&self, StateKey(key): &StateKey) -> String {
+        let prefix = &self.prefix;
+        key.as_ref().map_or_else(|| prefix.clone(), |key| format!("{prefix}:{key}"))
+    }
+
+    fn writes(&self, states: &[(StateKey, Versioned)]) -> Vec<StateWrite> {
+        let write = |(key, state): &(StateKey, Versioned)| {
+            let base = state.version.saturating_sub(1);
+            let before = self.known.get(key).filter(|known| known.version == base);
+            StateWrite {
+                key: self.key(key),
+                base,
+                version: state.version,
+                ttl: self.ttl,
+                ..hash::changes(before.as_ref(), state)
+            }
+        };
+        states.iter().map(write).collect()
+    }
+}
+
+/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key removed.
+fn fault(error: &LinkError) -> Fault {
+    match error.kind() {
+        Trouble::Config => Fault::config(error.to_string()),
+        _ => Fault::of_backend(error),
+    }
+}
