@@ -66,6 +66,8 @@ fn main() -> ExitCode {
     let code = runtime.block_on(command).unwrap_or(runtime_core::contract::Blame::Internal.exit_code());
     // a blocked read of standard input must not hold up the end
     runtime.shutdown_background();
+    // somebody else's task may hold what would remove them
+    runtime_core::scratch::remove_all();
     stdio::release();
     ExitCode::from(code)
 }
