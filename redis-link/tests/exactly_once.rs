@@ -207,9 +207,11 @@ async fn connections_are_killed_and_scripts_forgotten() {
     assert_eq!(count, entries, "{tally:?}");
     let summary: Vec<Value> = link.query(redis::cmd("XPENDING").arg(&["in", "vm"])).await.unwrap();
     assert_eq!(summary[0], Value::Int(0), "{tally:?}");
-    // none of it was idle
+    // none of it was idle; a short run may be over before one consumer was slow enough to lose something
     let Tally { broken, fenced, .. } = &*tally;
-    assert!(broken.load(Ordering::Relaxed) > 10 && fenced.load(Ordering::Relaxed) > 0, "{tally:?}");
+    let is_whole = entries >= 40_000;
+    assert!(broken.load(Ordering::Relaxed) > if is_whole { 10 } else { 0 }, "{tally:?}");
+    assert!(!is_whole || fenced.load(Ordering::Relaxed) > 0, "{tally:?}");
     #[allow(clippy::print_stderr, reason = "figures that a run is made for")]
     {
         eprintln!("{entries} entries: {tally:?}");
