@@ -14,9 +14,10 @@
 use std::any::Any;
 use std::time::Duration;
 
+use crate::shared::{self, fault};
 use async_trait::async_trait;
+use redis_link::Link;
 use redis_link::commit::Write;
-use redis_link::{Link, Settings, Trouble};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Domain, Facts, Output, Sink};
 use runtime_core::options::{Span, Template};
@@ -67,16 +68,12 @@ impl Kind for RedisKey {
         if config.publish.as_deref() == Some("") {
             concerns.push(Concern::new("publish", "empty; name the channel or leave the option out"));
         }
-        if let Some(url) = config.url.as_deref() {
-            let complaints = Settings::default().complaints(Some(url));
-            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
-        }
+        concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
-        let settings: Settings = site.table("redis")?;
-        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let target = shared::target(site, config.url.as_deref())?;
         Ok(Box::new(Self {
             function: site.function.to_owned(),
             key: config.key,
@@ -127,29 +124,12 @@ impl RedisKey {
     /// What these results come to on the server.
     fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
         let mut writes = Vec::with_capacity(outputs.len());
-        for output in outputs {
-            let key = match self.key.fill(&output.payload, &output.event) {
-                Ok(key) => key,
-                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
-                Err(message) => {
-                    // one result without the value that its key needs must not hold up the others
-                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
-                    continue;
-                }
-            };
+        for (key, output) in shared::addressed(&self.function, &self.key, outputs)? {
             writes.push(Write::Set { key: key.into_owned(), value: output.payload.to_vec(), ttl: self.ttl });
             if let Some(channel) = &self.publish {
                 writes.push(Write::Publish { channel: channel.clone(), message: output.payload.to_vec() });
             }
         }
         Ok(writes)
-    }
-}
-
-/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a permission granted.
-fn fault(error: &redis_link::LinkError) -> Fault {
-    match error.kind() {
-        Trouble::Config => Fault::config(error.to_string()),
-        _ => Fault::of_backend(error),
     }
 }

@@ -13,9 +13,10 @@
 
 use std::any::Any;
 
+use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::commit::Write;
-use redis_link::{Link, LinkError, Settings, Trouble};
+use redis_link::{Link, Trouble};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Domain, Facts, Output, Sink};
 use runtime_core::options::Template;
@@ -75,16 +76,12 @@ impl Kind for RedisStream {
         if config.field == ID {
             concerns.push(Concern::new("field", "'id' holds the event's id; give the result another field"));
         }
-        if let Some(url) = config.url.as_deref() {
-            let complaints = Settings::default().complaints(Some(url));
-            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
-        }
+        concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
-        let settings: Settings = site.table("redis")?;
-        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let target = shared::target(site, config.url.as_deref())?;
         Ok(Box::new(Self {
             function: site.function.to_owned(),
             stream: config.stream,
@@ -145,16 +142,7 @@ impl RedisStream {
     /// What these results come to on the server.
     fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
         let mut writes = Vec::with_capacity(outputs.len());
-        for output in outputs {
-            let key = match self.stream.fill(&output.payload, &output.event) {
-                Ok(key) => key,
-                Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
-                Err(message) => {
-                    // one result without the value that its key needs must not hold up the others
-                    tracing::error!(function = %self.function, event = %output.event_id, "result not stored: {message}");
-                    continue;
-                }
-            };
+        for (key, output) in shared::addressed(&self.function, &self.stream, outputs)? {
             let fields = vec![
                 (self.field.clone().into_bytes(), output.payload.to_vec()),
                 (ID.as_bytes().to_vec(), output.event_id.clone().into_bytes()),
@@ -162,13 +150,5 @@ impl RedisStream {
             writes.push(Write::Add { stream: key.into_owned(), max_length: self.max_length, fields });
         }
         Ok(writes)
-    }
-}
-
-/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a permission granted.
-fn fault(error: &LinkError) -> Fault {
-    match error.kind() {
-        Trouble::Config => Fault::config(error.to_string()),
-        _ => Fault::of_backend(error),
     }
 }

@@ -16,8 +16,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::shared::{self, fault};
 use async_trait::async_trait;
-use redis_link::{Link, LinkError, Settings, Trouble};
+use redis_link::Link;
 use runtime_core::change::{Change, Fingerprint, Look};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Batch, Delivery, Domain, Event, Facts, Payload, Pull, Source};
@@ -123,16 +124,12 @@ impl Kind for RedisKey {
             let message = "'notify' has no effect with trigger = \"always\", which calls once a period; leave one out";
             concerns.push(Concern::new("watch", message));
         }
-        if let Some(url) = config.url.as_deref() {
-            let complaints = Settings::default().complaints(Some(url));
-            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
-        }
+        concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {
-        let settings: Settings = site.table("redis")?;
-        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let target = shared::target(site, config.url.as_deref())?;
         let mode = match config.trigger {
             Trigger::Change => config.watch,
             // a change is no reason for a call
@@ -242,13 +239,5 @@ impl RedisKey {
     fn later(&self) -> Pull {
         let next = self.ear.due().map_or(self.due, |at| at.min(self.due));
         Pull::Again(next.saturating_duration_since(Instant::now()))
-    }
-}
-
-/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key replaced.
-fn fault(error: &LinkError) -> Fault {
-    match error.kind() {
-        Trouble::Config => Fault::config(error.to_string()),
-        _ => Fault::of_backend(error),
     }
 }

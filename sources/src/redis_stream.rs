@@ -22,9 +22,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::group::{Entry as StreamEntry, Joined, Pending, is_gone};
-use redis_link::{Blocking, Link, LinkError, Member, Settings, Trouble};
+use redis_link::{Blocking, Link, LinkError, Member};
 use runtime_core::config::Concern;
 use runtime_core::contract::{Batch, Delivery, Domain, Event, Facts, Pull, Receipt, Source};
 use runtime_core::options::Span;
@@ -166,16 +167,12 @@ impl Kind for RedisStream {
             let message = format!("'{}' is too short; the least is 100ms", config.claim_idle);
             concerns.push(Concern::new("claim_idle", message));
         }
-        if let Some(url) = config.url.as_deref() {
-            let complaints = Settings::default().complaints(Some(url));
-            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
-        }
+        concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {
-        let settings: Settings = site.table("redis")?;
-        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        let target = shared::target(site, config.url.as_deref())?;
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         let consumer = config.consumer.unwrap_or_else(host);
         let group = config.group.as_deref().unwrap_or(site.function);
@@ -460,12 +457,4 @@ impl RedisStream {
 fn number(id: &str) -> Option<(u64, u64)> {
     let (millis, count) = id.split_once('-')?;
     Some((millis.parse().ok()?, count.parse().ok()?))
-}
-
-/// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key replaced.
-fn fault(error: &LinkError) -> Fault {
-    match error.kind() {
-        Trouble::Config => Fault::config(error.to_string()),
-        _ => Fault::of_backend(error),
-    }
 }
