@@ -16,6 +16,7 @@ file to key   gaugefn reads events from a file as fast as it can and stores ever
               change, writes pipelined by batches, so this shows the engine and is no comparison of like with like.
 invoke        `gaugefn invoke` over the same events, results to a file: parse, function, serialise, no Redis. Beside
               it the floor, the same three steps in a tight Python loop with json and with orjson.
+stream        through consumer groups, batches and all: see streams.py.
 
 Start-up is outside of all figures: gaugefn's runs over a file are the difference between many events and one.
 """
@@ -31,7 +32,9 @@ import sys
 import tempfile
 import time
 
+import streams
 from driver import Connection, Watched
+from report import heading, row
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benches/peers"
@@ -171,7 +174,10 @@ class Bench:
 
         return (run(self.many) - run(self.one)) / (self.many_count - 1) * 1e6
 
-    def round(self):
+    def streams(self):
+        return streams.Streams(self.gaugefn, HANDLER, self.port, self.folder, self.peer).round(self.events * 10)
+
+    def keys(self):
         seed = self.peer("seed_loop.py", "--port", str(self.port), "--events", str(len(self.events)))
         return self.key_to_key() | {
             "seed": seed,
@@ -183,27 +189,23 @@ class Bench:
         }
 
 
-def table(rounds):
-    """Medians with their range; a ratio is the median of the ratios of each round."""
-
-    def row(title, key, unit, *against):
-        values = [one[key] for one in rounds]
-        ratios = [statistics.median(one[key] / one[other] for one in rounds) for other in against]
-        spread = f"{min(values):.0f}–{max(values):.0f}"
-        print(f"{title:<34}{statistics.median(values):>10.0f} {unit:<10}{spread:>16}", *(f"{r:>10.2f}" for r in ratios))
-
-    print(f"{len(rounds)} rounds, medians" + " " * 26 + f"{'min–max':>17} {'÷ seed':>10}")
-    row("seed loop, key to key", "seed", "events/s", "seed")
-    row("gaugefn, loop", "loop", "events/s", "seed")
-    row("gaugefn, key to key", "key", "events/s", "seed")
-    row("gaugefn, file to key", "file", "events/s", "seed")
-    row("gaugefn, SET to result, p50", "p50", "µs")
-    row("gaugefn, SET to result, p99", "p99", "µs")
+def keys_table(rounds):
+    heading(f"{'key to key':<44}{'min–max':>17}", "÷ seed")
+    row(rounds, "seed loop, key to key", "seed", "events/s", "seed")
+    row(rounds, "gaugefn, loop", "loop", "events/s", "seed")
+    row(rounds, "gaugefn, key to key", "key", "events/s", "seed")
+    row(rounds, "gaugefn, file to key", "file", "events/s", "seed")
+    row(rounds, "gaugefn, SET to result, p50", "p50", "µs")
+    row(rounds, "gaugefn, SET to result, p99", "p99", "µs")
     print()
-    print(" " * 61 + f" {'÷ json':>10} {'÷ orjson':>10}")
-    row("floor, json", "json", "µs/event", "json", "orjson")
-    row("floor, orjson", "orjson", "µs/event", "json", "orjson")
-    row("gaugefn invoke", "invoke", "µs/event", "json", "orjson")
+    heading("", "÷ json", "÷ orjson")
+    row(rounds, "floor, json", "json", "µs/event", "json", "orjson")
+    row(rounds, "floor, orjson", "orjson", "µs/event", "json", "orjson")
+    row(rounds, "gaugefn invoke", "invoke", "µs/event", "json", "orjson")
+
+
+# what is measured in a round, and how it is printed
+PARTS = {"keys": (Bench.keys, keys_table), "streams": (Bench.streams, streams.table)}
 
 
 def main():
@@ -211,7 +213,9 @@ def main():
     parser.add_argument("--gaugefn", required=True, type=pathlib.Path, help="the release binary")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--passes", type=int, default=10, help="over the 500 events, in each measurement of a round")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
     arguments = parser.parse_args()
+    parts = [PARTS[arguments.only]] if arguments.only else PARTS.values()
     with tempfile.TemporaryDirectory(prefix="gaugefn-bench-") as folder:
         server, port = start_redis(folder)
         try:
@@ -219,11 +223,14 @@ def main():
             rounds = []
             for number in range(arguments.rounds):
                 print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
-                rounds.append(bench.round())
+                rounds.append({name: value for measure, _ in parts for name, value in measure(bench).items()})
         finally:
             server.terminate()
             server.wait()
-    table(rounds)
+    print(f"{len(rounds)} rounds, medians")
+    for _, table in parts:
+        print()
+        table(rounds)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program for developers")]
 #![allow(clippy::disallowed_methods, clippy::exit, reason = "its arguments are its own, and so is its end")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,14 @@ const ROUNDS: usize = 15;
 
 /// The function: next to nothing, so that what is measured is the way there and back.
 const HANDLER: &str = "def handler(input, context):\n    return input\n";
+
+/// One with a state of one kilobyte, which each call changes.
+const KEEPS: &str = "def handler(input, context):
+    env = context.env
+    env['n'] = env.get('n', 0) + 1
+    env['window'] = env.get('window', [0.5] * 100)[1:] + [env['n'] / 7]
+    return env['n']
+";
 
 fn main() {
     // a worker is this very program, as it is with the binary
@@ -90,6 +98,46 @@ async fn measure(main_thread: &MainThread, library: Option<PathBuf>) {
             function.close().await.unwrap();
         }
     }
+    keeping(main_thread, folder.path()).await;
+}
+
+/// What it costs that somebody keeps the state: the columns are without and with that, in workers.
+async fn keeping(main_thread: &MainThread, folder: &Path) {
+    let entry = folder.join("keeps.py");
+    std::fs::write(&entry, KEEPS).unwrap();
+    let module = Module {
+        root: folder.to_owned(),
+        entry,
+        revision: Revision::new("0"),
+        modified: SystemTime::now(),
+        keep: None,
+    };
+    let brief = Brief { function: "vm".into(), handler: "handler".into(), ..Brief::default() };
+    let open = async || apart("python", None).prepare(Some(module.clone()), brief.clone()).await.unwrap();
+    let (mut live, mut kept) = (open().await, open().await);
+    let events: Arc<[_]> = (0..100).map(|n| Event::new(format!("e{n}"), "1")).collect();
+    let call = Call { keep: true, ..Call::default() };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (a, b);
+        (live, a) = main_thread.spawn(cost_of(live, Arc::clone(&events), 200, Call::default())).await.unwrap();
+        (kept, b) = main_thread.spawn(cost_of(kept, Arc::clone(&events), 200, call.clone())).await.unwrap();
+        without.push(a);
+        with.push(b);
+    }
+    let mut price: Vec<_> = with.iter().zip(&without).map(|(with, without)| with - without).collect();
+    for figures in [&mut without, &mut with, &mut price] {
+        figures.sort_by(f64::total_cmp);
+    }
+    let [without, with, median] = [&without, &with, &price].map(|figures| figures[ROUNDS / 2]);
+    let spread = format!("{:.2}–{:.2}", price[0], price[ROUNDS - 1]);
+    println!(
+        "{:<46}{without:>10.2}{with:>10.2}{median:>10.2} {spread:>17}",
+        "python, 1 KB of state kept, batches of 100"
+    );
+    for mut function in [live, kept] {
+        function.close().await.unwrap();
+    }
 }
 
 async fn row(
@@ -144,10 +192,19 @@ async fn row_of(
 }
 
 /// Microseconds per event.
-async fn cost(mut function: Box<dyn Function>, events: Arc<[Event]>, calls: usize) -> (Box<dyn Function>, f64) {
+async fn cost(function: Box<dyn Function>, events: Arc<[Event]>, calls: usize) -> (Box<dyn Function>, f64) {
+    cost_of(function, events, calls, Call::default()).await
+}
+
+async fn cost_of(
+    mut function: Box<dyn Function>,
+    events: Arc<[Event]>,
+    calls: usize,
+    call: Call,
+) -> (Box<dyn Function>, f64) {
     let start = Instant::now();
     for _ in 0..calls {
-        let outcomes = function.invoke(&events, Call::default()).await.unwrap();
+        let outcomes = function.invoke(&events, call.clone()).await.unwrap();
         assert_eq!(outcomes.len(), events.len());
         assert!(matches!(outcomes[0].returned, Returned::Output(_)), "{outcomes:?}");
     }

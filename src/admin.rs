@@ -98,6 +98,10 @@ fn describe() {
     describe_counter!("gaugefn_skipped_updates_total", "Values that a newer one replaced before they were read.");
     describe_counter!("gaugefn_retries_total", "Further attempts of failed events.");
     describe_counter!("gaugefn_write_failures_total", "Results that a sink could never store.");
+    describe_counter!("gaugefn_dead_letters_total", "Events that failed for good and are kept as dead letters.");
+    describe_counter!("gaugefn_fenced_total", "Events whose results came too late: others had them by then.");
+    describe_gauge!("gaugefn_state_bytes", "Size of the durable states at hand, as text.");
+    describe_gauge!("gaugefn_state_unsaved_keys", "Keys of context.env that cannot be encoded and are not saved.");
     describe_gauge!("gaugefn_function_info", "The content hash of the function's code.");
     describe_gauge!("gaugefn_redis_up", "1 while every Redis server in use answers.");
     describe_counter!("gaugefn_redis_reconnects_total", "Broken connections to Redis that were replaced.");

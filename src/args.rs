@@ -148,9 +148,16 @@ A function in Rust depends on the crate gaugefn-sdk by version, or by --sdk on a
   gaugefn init vm --lang rust
   gaugefn init vm --lang rust --sdk ../gaugefn/sdk")]
     Init(InitArgs),
-    /// The failed events of a function (not available in this version)
-    #[command(hide = true)]
-    Dlq(LaterArgs),
+    /// The failed events of a function: list, show, try again, delete
+    #[command(after_help = "\
+They are kept where errors.then is `dead_letter`, the default of streams.
+  gaugefn dlq ls vm --config gaugefn.toml
+  gaugefn dlq show vm 1795466129023-0 --config gaugefn.toml
+  gaugefn dlq replay vm --all --config gaugefn.toml")]
+    Dlq {
+        #[command(subcommand)]
+        action: DlqAction,
+    },
     /// One function in a process of its own, as `run` starts it
     #[command(hide = true)]
     Worker,
@@ -232,11 +239,65 @@ pub(crate) enum Language {
     Rust,
 }
 
-/// Whatever follows a command of a later version.
+/// What to do with failed events.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqAction {
+    /// One line for each, oldest first
+    Ls {
+        #[command(flatten)]
+        of: DlqArgs,
+        /// `table` for people, `json` for machines: all of each letter in a line
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// All that is known of some of them: payload, error, traceback
+    Show {
+        #[command(flatten)]
+        of: DlqArgs,
+        /// Which, as `ls` names them
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+    },
+    /// Try them again; those that succeed are removed
+    #[command(after_help = "\
+Where source and letters are on one Redis server, each goes back into the source's stream, in
+one step, and the running function gets it as a new event. Elsewhere this process calls the
+function itself, with its state and its sinks; what fails again stays. The exit code is 1 when
+one failed, or is not there.")]
+    Replay {
+        #[command(flatten)]
+        of: DlqArgs,
+        #[command(flatten)]
+        which: DlqChoice,
+    },
+    /// Delete them
+    Purge {
+        #[command(flatten)]
+        of: DlqArgs,
+        #[command(flatten)]
+        which: DlqChoice,
+    },
+}
+
+/// Whose failed events.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct LaterArgs {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<String>,
+pub(crate) struct DlqArgs {
+    /// The function; the one that the environment describes is `default`
+    #[arg(value_name = "FUNCTION")]
+    pub(crate) function: String,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Which of them.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DlqChoice {
+    /// Which, as `ls` names them
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Every one
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
 }
 
 /// How components are printed.

@@ -29,6 +29,7 @@ pub(crate) fn markdown(schema: &Value) -> String {
         variants(&mut page, &format!("`[functions.NAME.{role}]`"), &function["properties"][role]);
     }
     section(&mut page, 2, "`[functions.NAME.errors]`", &function["properties"]["errors"]);
+    variants(&mut page, "`[functions.NAME.dead_letters]`", &function["properties"]["dead_letters"]);
     variants(&mut page, "`[functions.NAME.sinks.LABEL]`", &function["properties"]["sinks"]["additionalProperties"]);
     page
 }
@@ -51,7 +52,7 @@ fn section(page: &mut String, depth: usize, title: &str, table: &Value) {
     let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     // tables of their own have sections of their own
     let is_option = |property: &Value| {
-        property["type"] != "object" && property.get("anyOf").is_none_or(|_| property.get("x-type").is_some())
+        property["type"] != "object" && property.get("anyOf").is_none_or(|_| own_type(property).is_some())
     };
     let properties = table["properties"].as_object().unwrap_or(&none);
     let options: Vec<_> = properties.iter().filter(|(name, property)| *name != "use" && is_option(property)).collect();
@@ -63,6 +64,8 @@ fn section(page: &mut String, depth: usize, title: &str, table: &Value) {
     for (name, property) in options {
         let default = match &property["default"] {
             _ if required.contains(&name.as_str()) => "required".to_owned(),
+            // it depends on other options
+            _ if property["x-default"].is_string() => property["x-default"].as_str().unwrap_or_default().to_owned(),
             Value::Null => "none".to_owned(),
             Value::String(text) => format!("`{text}`"),
             other => format!("`{other}`"),
@@ -70,6 +73,12 @@ fn section(page: &mut String, depth: usize, title: &str, table: &Value) {
         let meaning = flat(property["description"].as_str().unwrap_or_default()).replace('|', "\\|");
         let _ = writeln!(page, "| `{name}` | {} | {default} | {meaning} |", type_of(property));
     }
+}
+
+/// The name of a type that JSON has not, such as a duration, also where the option may be left out.
+fn own_type(property: &Value) -> Option<&str> {
+    let optional = property["anyOf"].as_array().into_iter().flatten().find_map(|variant| variant["x-type"].as_str());
+    property["x-type"].as_str().or(optional)
 }
 
 /// The type of an option in one or two words.
@@ -84,7 +93,7 @@ fn type_of(property: &Value) -> String {
             .collect::<Vec<_>>()
             .join(" \\| ")
     };
-    if let Some(name) = property["x-type"].as_str() {
+    if let Some(name) = own_type(property) {
         return name.to_owned();
     }
     if property["enum"].is_array() {

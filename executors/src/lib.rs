@@ -8,8 +8,11 @@
 //! * `native` - a function of a shared library (feature `native`)
 //! * `python` - a Python function in this process (feature `python`)
 //!
-//! [`worker`] puts any of them into a process of its own (feature `worker`).
+//! [`worker`] puts any of them into a process of its own (feature `worker`). `kept` is what they do where a store keeps
+//! their states.
 
+#[cfg(any(feature = "native", feature = "python"))]
+mod kept;
 #[cfg(feature = "native")]
 mod native;
 mod passthrough;

@@ -16,6 +16,7 @@
 
 mod call;
 mod interpreter;
+mod keeping;
 mod measure;
 mod memory;
 mod module;
@@ -127,6 +128,7 @@ impl Executor for Python {
             None => None,
         };
         let (keep, apart, state_key) = (module.keep.clone(), brief.apart, brief.state_key.clone());
+        let function = Arc::clone(&brief.function);
         let paths = self.folders(&brief.function)?;
         let parts = call::guarded(&self.main_thread, move || {
             interpreter::start(&executable)?;
@@ -134,7 +136,14 @@ impl Executor for Python {
         })
         .await??;
         seat.keep();
-        Ok(Box::new(call::PythonFunction::new(parts, self.main_thread.clone(), keep, apart, state_key.as_deref())))
+        Ok(Box::new(call::PythonFunction::new(
+            parts,
+            function,
+            self.main_thread.clone(),
+            keep,
+            apart,
+            state_key.as_deref(),
+        )))
     }
 }
 

@@ -1,8 +1,8 @@
 //! One transaction of everything that a batch leaves behind: results, states, acknowledgement.
 //!
 //! A script on the server, in one round trip: it first checks that this very commit has not landed already (its token),
-//! that this consumer in this incarnation still owns the entries, that the states have the expected versions, and that
-//! streams are streams; then it writes everything, and acknowledges. In a Cluster all keys must share a slot
+//! that nobody else has got its leases, that this consumer in this incarnation still owns the entries, that the states
+//! have the expected versions, and that streams are streams; then it writes everything, and acknowledges. In a Cluster all keys must share a slot
 //! ([`slot`](crate::slot())); the channels of messages are no keys.
 
 use std::sync::LazyLock;
@@ -13,6 +13,10 @@ use redis::{Pipeline, Script, ScriptInvocation};
 use crate::fault::LinkError;
 use crate::group::{Member, is_gone};
 use crate::link::Link;
+
+pub use feed_back::feed_back;
+
+mod feed_back;
 
 static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("commit/commit.lua")));
 
@@ -38,6 +42,17 @@ impl Token {
         let Member { consumer, incarnation, .. } = member;
         Self { key: member.register(), field: format!("t:{consumer}"), value: format!("{incarnation}:{number}") }
     }
+}
+
+/// A lease that whoever commits must still have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// The hash of the [`Lease`](crate::Lease).
+    pub key: String,
+    /// Who must be its holder. One whose time is over, and whom nobody has followed, still is.
+    pub holder: String,
+    /// What the commit is made of, noted for whoever has the lease next; without it the last note stays.
+    pub fingerprint: Option<Vec<u8>>,
 }
 
 /// Entries of a stream that a commit acknowledges.
@@ -99,6 +114,16 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether a script can write it: it would find out in the middle, with half of everything written.
+    fn fits(&self) -> Result<(), LinkError> {
+        match self {
+            Self::Add { stream, fields, .. } if !(1..=LARGEST).contains(&fields.len()) => Err(LinkError::config(
+                format!("an entry for stream '{stream}' has {} fields, which must be 1 to {LARGEST}", fields.len()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds the command to a pipeline, for writes that are no part of a transaction. Its answer is not looked at.
     pub fn add_to(&self, pipeline: &mut Pipeline) {
         match self {
@@ -131,6 +156,8 @@ impl Write {
 pub struct Commit {
     /// Makes a repetition after a lost answer harmless. Without one it writes again.
     pub token: Option<Token>,
+    /// What this process must hold.
+    pub fences: Vec<Fence>,
     /// What is acknowledged; nothing where the source is none of streams.
     pub ack: Option<StreamAck>,
     /// What must have which version, and changes.
@@ -152,24 +179,36 @@ pub enum Verdict {
     /// These states have another version: somebody else has saved. Nothing is written, and what was built on them must
     /// be discarded.
     Stale(Vec<String>),
+    /// Somebody else has a lease, or it was given back. Nothing is written.
+    Fenced,
 }
 
 impl Commit {
+    /// Whether a script can run it.
+    ///
+    /// # Errors
+    /// There are more than 1000 entries, or an entry to be added has no field or more than 1000.
+    pub fn fits(&self) -> Result<(), LinkError> {
+        let count = self.ack.as_ref().map_or(0, |ack| ack.ids.len());
+        if count > LARGEST {
+            return Err(LinkError::config(format!(
+                "a commit acknowledges {LARGEST} entries at most, not {count}: lower the option 'batch'"
+            )));
+        }
+        self.writes.iter().try_for_each(Write::fits)
+    }
+
     /// Runs the transaction.
     ///
     /// # Errors
     /// The server is away: repeat the same commit with the same token. A key holds something of another type
-    /// ([`Trouble::WrongType`](crate::Trouble)), or there are more than 1000 entries: nothing is written.
+    /// ([`Trouble::WrongType`](crate::Trouble)), or it does not [fit](Self::fits): nothing is written.
     pub async fn run(&self, link: &Link) -> Result<Verdict, LinkError> {
+        self.fits()?;
         let ids = self.ack.as_ref().map_or(&[][..], |ack| &ack.ids);
-        if ids.len() > LARGEST {
-            return Err(LinkError::config(format!(
-                "a commit acknowledges {LARGEST} entries at most, not {}: lower the option 'batch'",
-                ids.len()
-            )));
-        }
-        let about = self.ack.as_ref().map_or("", |ack| &ack.member.stream);
-        let about = if about.is_empty() { self.states.first().map_or("", |state| &state.key) } else { about };
+        let about = self.ack.as_ref().map(|ack| &*ack.member.stream);
+        let about = about.or_else(|| self.states.first().map(|state| &*state.key));
+        let about = about.or_else(|| self.fences.first().map(|fence| &*fence.key)).unwrap_or_default();
         let answer: Vec<String> = match link.script(&self.invocation(), "EVALSHA", about).await {
             Ok(answer) => answer,
             Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Lost(ids.to_vec())),
@@ -181,6 +220,7 @@ impl Commit {
             Some("again") => Ok(Verdict::Again),
             Some("lost") => Ok(Verdict::Lost(words.collect())),
             Some("stale") => Ok(Verdict::Stale(words.collect())),
+            Some("fenced") => Ok(Verdict::Fenced),
             _ => {
                 let (key, wanted) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
                 Err(LinkError::wrong_type(link.target(), &key, &wanted))
@@ -192,6 +232,7 @@ impl Commit {
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.token.iter().map(|token| token.key.clone()).collect();
+        keys.extend(self.fences.iter().map(|fence| fence.key.clone()));
         if let Some(StreamAck { member, .. }) = &self.ack {
             keys.extend([member.register(), member.stream.to_string()]);
         }
@@ -209,6 +250,13 @@ impl Commit {
         call.arg(u8::from(self.token.is_some()));
         if let Some(Token { key, field, value }) = &self.token {
             call.key(key).arg(field).arg(value);
+        }
+        call.arg(self.fences.len());
+        for Fence { key, holder, fingerprint } in &self.fences {
+            call.key(key).arg(holder).arg(u8::from(fingerprint.is_some()));
+            if let Some(fingerprint) = fingerprint {
+                call.arg(&fingerprint[..]);
+            }
         }
         match self.ack.as_ref().filter(|ack| !ack.ids.is_empty()) {
             None => {
@@ -287,6 +335,7 @@ mod tests {
         let member = Member::new("{t}:in", "vm", "a");
         let commit = Commit {
             token: Some(Token::of(&member, 1)),
+            fences: vec![Fence { key: "{t}:lease".to_owned(), holder: String::new(), fingerprint: None }],
             ack: Some(StreamAck { member, ids: vec!["1-0".to_owned()] }),
             states: vec![StateWrite { key: "{t}:state".to_owned(), ..StateWrite::default() }],
             writes: vec![
@@ -296,7 +345,7 @@ mod tests {
             ],
         };
         let register = "gaugefn:consumers:{t}:in:vm";
-        assert_eq!(commit.keys(), [register, register, "{t}:in", "{t}:state", "{t}:out", "{t}:key"]);
+        assert_eq!(commit.keys(), [register, "{t}:lease", register, "{t}:in", "{t}:state", "{t}:out", "{t}:key"]);
         assert!(commit.keys().iter().all(|key| crate::slot(key) == crate::slot("{t}")));
     }
 }

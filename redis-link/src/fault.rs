@@ -68,13 +68,15 @@ impl Trouble {
 pub struct LinkError {
     trouble: Trouble,
     message: String,
+    /// What holds something else than the script of a commit needs.
+    key: Option<Box<str>>,
     #[source]
     cause: Option<Cause>,
 }
 
 impl LinkError {
     fn new(trouble: Trouble, message: impl Into<String>) -> Self {
-        Self { trouble, message: message.into(), cause: None }
+        Self { trouble, message: message.into(), key: None, cause: None }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -82,10 +84,10 @@ impl LinkError {
     }
 
     pub(crate) fn wrong_type(target: &Target, key: &str, wanted: &str) -> Self {
-        let (place, key) = (target.place(), shown(key.as_bytes()));
+        let (place, shown) = (target.place(), shown(key.as_bytes()));
         let message =
-            format!("redis at {place} holds no {wanted} under '{key}' (WRONGTYPE): delete the key or name another");
-        Self::new(Trouble::WrongType, message)
+            format!("redis at {place} holds no {wanted} under '{shown}' (WRONGTYPE): delete the key or name another");
+        Self { key: Some(key.into()), ..Self::new(Trouble::WrongType, message) }
     }
 
     pub(crate) fn closed(target: &Target) -> Self {
@@ -107,6 +109,12 @@ impl LinkError {
     #[must_use]
     pub fn kind(&self) -> Trouble {
         self.trouble
+    }
+
+    /// Which of its keys holds something of another type, where a commit has found that out.
+    #[must_use]
+    pub fn wrong_key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// The error of the redis crate behind this one, if it came from there.
@@ -391,7 +399,7 @@ fn transport(target: &Target, subject: &Subject, error: RedisError) -> LinkError
         ),
         _ => (Trouble::Response, format!("redis at {place} gave an answer to {subject} that cannot be used")),
     };
-    LinkError { trouble, message, cause: Some(Cause { text, error: Arc::new(error) }) }
+    LinkError { trouble, message, key: None, cause: Some(Cause { text, error: Arc::new(error) }) }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! - [`blocking`]: a connection for commands that wait in the server
 //! - [`group`]: one consumer of a consumer group on a stream
 //! - [`commit`]: results, states and acknowledgement of a batch as one transaction
+//! - [`lease`]: the right to be the one process of several
 //! - [`mod@slot`]: where a Cluster keeps a key
 //! - [`fault`]: every way in which this goes wrong
 //!
@@ -25,6 +26,7 @@ pub mod blocking;
 pub mod commit;
 pub mod fault;
 pub mod group;
+pub mod lease;
 pub mod link;
 pub mod settings;
 pub mod slot;
@@ -35,6 +37,7 @@ pub use address::mask_url;
 pub use blocking::Blocking;
 pub use fault::{LinkError, Trouble};
 pub use group::{Member, incarnation};
+pub use lease::Lease;
 pub use link::Link;
 pub use settings::Settings;
 pub use slot::slot;

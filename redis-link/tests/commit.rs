@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Value;
-use redis_link::commit::{Commit, LARGEST, StateWrite, StreamAck, Token, Verdict, Write};
+use redis_link::commit::{Commit, LARGEST, StateWrite, StreamAck, Token, Verdict, Write, feed_back};
 use redis_link::group::Joined;
+use redis_link::slot::is_cluster;
 use redis_link::{Link, Member, Trouble};
 use support::{Server, run};
 
@@ -44,6 +45,7 @@ async fn deliver(link: &Link, member: &Member, count: usize) -> Vec<String> {
 fn whole(member: &Member, ids: &[String]) -> Commit {
     Commit {
         token: Some(Token::of(member, 1)),
+        fences: Vec::new(),
         ack: Some(StreamAck { member: member.clone(), ids: ids.to_vec() }),
         states: vec![StateWrite {
             key: "state".to_owned(),
@@ -274,8 +276,55 @@ async fn keys_of_several_slots_are_refused_by_a_cluster() {
     let ids = deliver(&link, &member, 2).await;
     let error = whole(&member, &ids).run(&link).await.unwrap_err();
     assert!(error.to_string().contains("(CROSSSLOT)"), "{error}");
+    assert!(is_cluster(&link).await.unwrap());
     let mut commit = whole(&member, &ids);
     commit.states[0].key = "{in}:state".to_owned();
     commit.writes = vec![Write::Set { key: "{in}:key".to_owned(), value: bytes("1"), ttl: None }];
     assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_a_cluster_is_told_no() {
+    let server = Server::start(&["--cluster-enabled", "yes"]);
+    run(&server.link(), "ACL SETUSER weak on nopass ~* +client +ping").await.unwrap();
+    assert!(is_cluster(&server.link()).await.unwrap());
+    assert!(!is_cluster(&Link::new(server.target(Some("weak"), Some("")))).await.unwrap());
+    let alone = Server::start(&[]);
+    assert!(!is_cluster(&alone.link()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_letter_is_fed_back_once() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let entry = |stream: &str, value: &str| Write::Add {
+        stream: stream.to_owned(),
+        max_length: 0,
+        fields: vec![(bytes("data"), bytes(value))],
+    };
+    let letters: Vec<_> = (1..=250)
+        .map(|number| (format!("{number}-0"), vec![entry("in", &number.to_string()), entry("also", "x")]))
+        .collect();
+    for (id, _) in &letters {
+        run(&link, &format!("XADD dead {id} event 1")).await.unwrap();
+    }
+    run(&link, "XDEL dead 3-0").await.unwrap();
+    assert_eq!(feed_back(&link, "dead", &letters[..5]).await.unwrap(), 4);
+    run(&link, "SCRIPT FLUSH").await.unwrap();
+    assert_eq!(feed_back(&link, "dead", &letters).await.unwrap(), 245, "those before were fed already");
+    assert_eq!(feed_back(&link, "dead", &letters).await.unwrap(), 0);
+    let lengths = (number(&link, "XLEN in").await, number(&link, "XLEN also").await, number(&link, "XLEN dead").await);
+    assert_eq!(lengths, (249, 249, 0));
+    assert_eq!(feed_back(&link, "nowhere", &letters[..1]).await.unwrap(), 0);
+
+    // before anything is removed
+    run(&link, "XADD dead 1000-0 event 1").await.unwrap();
+    run(&link, "SET text x").await.unwrap();
+    let wrong = [("1000-0".to_owned(), vec![entry("in", "1"), entry("text", "1")])];
+    let error = feed_back(&link, "dead", &wrong).await.unwrap_err();
+    assert_eq!((error.kind(), error.wrong_key()), (Trouble::WrongType, Some("text")));
+    let none = Write::Add { stream: "in".to_owned(), max_length: 0, fields: Vec::new() };
+    let error = feed_back(&link, "dead", &[("1000-0".to_owned(), vec![none])]).await.unwrap_err();
+    assert_eq!(error.to_string(), "an entry for stream 'in' has 0 fields, which must be 1 to 1000");
+    assert_eq!((number(&link, "XLEN dead").await, number(&link, "XLEN in").await), (1, 249));
 }

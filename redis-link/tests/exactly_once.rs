@@ -128,6 +128,7 @@ impl Consumer {
             };
             let commit = Commit {
                 token: Some(Token::of(&self.member, self.batch)),
+                fences: Vec::new(),
                 ack: Some(StreamAck { member: self.member.clone(), ids: ids.clone() }),
                 states: vec![StateWrite {
                     key: "state".to_owned(),
@@ -155,6 +156,7 @@ impl Consumer {
                     ids.retain(|id| !lost.contains(id));
                 }
                 Verdict::Stale(_) => add(&self.tally.stale, 1),
+                Verdict::Fenced => panic!("there is no lease"),
             }
         }
     }

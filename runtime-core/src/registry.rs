@@ -22,7 +22,7 @@ use crate::config::reserved;
 use crate::config::section::{self, Concern, Problem, Section};
 use crate::config::settings::{ReloadOptions, StateOptions};
 use crate::config::suggest;
-use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
+use crate::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
 use crate::main_thread::MainThread;
 
 /// A boxed future that may hold on to what it was made with.
@@ -56,6 +56,10 @@ impl Role for dyn StateStore {
     const NAME: &'static str = "state";
     type Common = StateOptions;
 }
+impl Role for dyn DeadLetters {
+    const NAME: &'static str = "dead_letters";
+    type Common = Nothing;
+}
 impl Role for dyn Sink {
     const NAME: &'static str = "sink";
     type Common = Nothing;
@@ -80,6 +84,11 @@ pub trait Kind: 'static {
     const ONE_PER_PROCESS: bool = false;
     /// Whether a source of this kind gives the newest value only, one at a time.
     const LATEST_VALUE: bool = false;
+    /// Whether a source of this kind is a queue that loses nothing by itself: its failed events are tried again and go to
+    /// the dead letters, unless said otherwise.
+    const KEEPS_EVENTS: bool = false;
+    /// Whether what a store of this kind keeps outlives the process.
+    const DURABLE: bool = false;
 
     /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.
     fn review(_config: &Self::Config) -> Vec<Concern> {
@@ -136,6 +145,10 @@ pub struct Entry<R: ?Sized + 'static> {
     pub one_per_process: bool,
     /// Whether a source gives the newest value only.
     pub latest_value: bool,
+    /// Whether a source is a queue that loses nothing by itself.
+    pub keeps_events: bool,
+    /// Whether what a store keeps outlives the process.
+    pub durable: bool,
     /// JSON Schema of its options.
     pub schema: fn() -> schemars::Schema,
     /// All problems of its table, without building anything.
@@ -155,6 +168,8 @@ impl<R: Role + ?Sized> Entry<R> {
             needs_module: K::NEEDS_MODULE,
             one_per_process: K::ONE_PER_PROCESS,
             latest_value: K::LATEST_VALUE,
+            keeps_events: K::KEEPS_EVENTS,
+            durable: K::DURABLE,
             schema: schema::<K>,
             check: check::<K>,
             build: build::<K>,
@@ -196,6 +211,7 @@ inventory::collect!(Entry<dyn Loader>);
 inventory::collect!(Entry<dyn Executor>);
 inventory::collect!(Entry<dyn StateStore>);
 inventory::collect!(Entry<dyn Sink>);
+inventory::collect!(Entry<dyn DeadLetters>);
 inventory::collect!(Shared);
 
 /// The registration of a table that several components share: `[redis]`.

@@ -110,6 +110,10 @@ impl Sink for RedisKey {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    fn keys(&self) -> Option<Vec<String>> {
+        self.key.is_constant().then(|| vec![self.key.as_str().to_owned()])
+    }
+
     /// A `Vec<redis_link::commit::Write>`.
     fn enlist(&self, outputs: &[Output]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
         Ok(Some(Box::new(self.writes(outputs)?)))

@@ -128,6 +128,10 @@ impl Sink for RedisStream {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    fn keys(&self) -> Option<Vec<String>> {
+        self.stream.is_constant().then(|| vec![self.stream.as_str().to_owned()])
+    }
+
     /// A `Vec<redis_link::commit::Write>`.
     fn enlist(&self, outputs: &[Output]) -> Result<Option<Box<dyn Any + Send>>, Fault> {
         Ok(Some(Box::new(self.writes(outputs)?)))

@@ -92,3 +92,11 @@ async fn a_refusal_names_the_key_and_may_be_repeated() {
     let () = redis::cmd("ACL").arg(&["SETUSER", "default", "+set"]).query(&mut server.connection()).unwrap();
     sink.write(&[output("1")]).await.unwrap();
 }
+
+#[tokio::test]
+async fn keys_are_known_where_they_are_the_same_for_every_result() {
+    let server = RedisServer::start();
+    assert_eq!(sink(&server, json!({ "publish": "told" })).await.keys(), Some(vec!["result".to_owned()]));
+    assert_eq!(sink(&server, json!({ "key": "r:{vm}" })).await.keys(), Some(vec!["r:{vm}".to_owned()]));
+    assert_eq!(sink(&server, json!({ "key": "r:{/host}" })).await.keys(), None);
+}

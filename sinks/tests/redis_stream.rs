@@ -122,3 +122,10 @@ fn wrong_options_are_named() {
     assert!(wrong(json!({ "stream": "s", "url": "http://x" })).contains("unknown scheme"));
     assert_eq!(wrong(json!({ "stream": "s" })), "");
 }
+
+#[tokio::test]
+async fn keys_are_known_where_they_are_the_same_for_every_result() {
+    let server = RedisServer::start();
+    assert_eq!(sink(&server, json!({})).await.keys(), Some(vec!["out".to_owned()]));
+    assert_eq!(sink(&server, json!({ "stream": "{vm}:{/host}" })).await.keys(), None);
+}

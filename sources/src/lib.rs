@@ -2,12 +2,16 @@
 //!
 //! * [`redis_key`] - the newest value of a Redis key
 //! * [`redis_stream`] - the entries of a Redis stream, shared with other processes
-//! * `shared` - what those two have in common
+//! * `redis_transaction` - results, states and acknowledgement in one step
+//! * `redis_lease` - one process of several reads a key
+//! * `shared` - what those that talk to Redis have in common
 //! * [`host`] - this machine's metrics
 //! * [`file`](mod@file) - the lines of a file, or of standard input
 
 pub mod file;
 pub mod host;
 pub mod redis_key;
+mod redis_lease;
 pub mod redis_stream;
+mod redis_transaction;
 mod shared;

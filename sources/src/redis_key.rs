@@ -5,6 +5,10 @@
 //! Missing, empty and malformed values are not delivered and do not count as a change; a malformed one is logged
 //! once. While the server is away the engine backs off, and the first thing after it is back is a read.
 //!
+//! With `lease`, one of several processes reads the key, and the others stand by until it ends or has not been heard of
+//! for that long. The lease remembers what the last commit was made of, so that whoever is next does not call for the
+//! same value once more; that holds where results can be part of the lease's transaction.
+//!
 //! ```toml
 //! [functions.vm.source]
 //! use = "redis_key"
@@ -14,14 +18,17 @@
 //! watch = "auto"
 //! ```
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::redis_lease::RedisLease;
+use crate::redis_transaction::RedisTransaction;
 use crate::shared::{self, fault};
 use async_trait::async_trait;
-use redis_link::Link;
+use redis_link::{Lease, Link};
 use runtime_core::change::{Change, Fingerprint, Look};
 use runtime_core::config::Concern;
-use runtime_core::contract::{Batch, Delivery, Domain, Event, Facts, Payload, Pull, Source};
+use runtime_core::contract::{self, Batch, Delivery, Domain, Event, Facts, Payload, Pull, Source, Transaction};
 use runtime_core::options::Span;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -50,10 +57,17 @@ pub struct Config {
     /// configuration is never changed.
     #[serde(default)]
     watch: WatchMode,
+    /// One of several processes with the same function's name reads this key; the others stand by, and the first of
+    /// them takes over when it has been silent for this long, at least 100ms. Without it each of them reads the key.
+    #[serde(default)]
+    lease: Option<Span>,
     /// Another server than that of `[redis]`.
     #[schemars(extend("x-secret" = true))]
     url: Option<String>,
 }
+
+/// Shorter ones are lost by a slow answer of the server.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
 const fn default_period() -> Span {
     Span::seconds(5)
@@ -90,6 +104,8 @@ pub struct RedisKey {
     period: Duration,
     trigger: Trigger,
     link: Link,
+    transaction: Arc<RedisTransaction>,
+    lease: Option<Lease>,
     /// Remembers the last delivered value.
     change: Change,
     ear: Ear,
@@ -108,7 +124,6 @@ impl Kind for RedisKey {
     const NAME: &'static str = "redis_key";
     const LATEST_VALUE: bool = true;
     const SUMMARY: &'static str = "a Redis key that holds the newest metrics; calls when they change";
-    const RESERVED: &'static [&'static str] = &["lease"];
 
     fn review(config: &Config) -> Vec<Concern> {
         let mut concerns = Vec::new();
@@ -124,6 +139,10 @@ impl Kind for RedisKey {
             let message = "'notify' has no effect with trigger = \"always\", which calls once a period; leave one out";
             concerns.push(Concern::new("watch", message));
         }
+        if let Some(lease) = config.lease.filter(|lease| lease.0 < SHORTEST_LEASE) {
+            let message = format!("'{lease}' is too short; the least is 100ms, and some seconds are usual");
+            concerns.push(Concern::new("lease", message));
+        }
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
@@ -136,13 +155,20 @@ impl Kind for RedisKey {
             Trigger::Always => WatchMode::Poll,
         };
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let link = Link::new(target.clone());
+        let lease = config.lease.map(|term| {
+            let key = lease_key(site.function, &config.key);
+            Lease::new(link.clone(), key, redis_link::incarnation(), shared::process(), term.0)
+        });
         Ok(Box::new(Self {
             function: site.function.to_owned(),
-            ear: Ear::new(site.function, &config.key, target.clone(), mode, config.period),
+            ear: Ear::new(site.function, &config.key, target, mode, config.period),
             key: config.key,
             period: config.period.0,
             trigger: config.trigger,
-            link: Link::new(target),
+            transaction: RedisTransaction::new(link.clone()),
+            link,
+            lease,
             change: Change::new(),
             due: Instant::now(),
             skipped: 0,
@@ -223,6 +249,20 @@ impl Source for RedisKey {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        let transaction = Arc::clone(&self.transaction);
+        Some(transaction)
+    }
+
+    /// There is nothing to acknowledge: that of the lease.
+    fn keys(&self) -> Vec<String> {
+        self.lease.iter().map(|lease| lease.key().to_owned()).collect()
+    }
+
+    fn lease(&self) -> Option<Box<dyn contract::Lease>> {
+        self.lease.clone().map(|lease| Box::new(RedisLease(lease)) as _)
+    }
+
     fn facts(&self) -> Facts {
         let target = self.link.target();
         Facts {
@@ -232,6 +272,24 @@ impl Source for RedisKey {
             output_key: None,
         }
     }
+
+    /// Another process reads the key now. Which of its values have had their call is up to that one, and is told by
+    /// [`resume`](Source::resume) where it is known.
+    async fn close(&mut self) -> Result<(), Fault> {
+        self.ear.rest();
+        self.change = Change::new();
+        self.skipped = 0;
+        self.due = Instant::now();
+        Ok(())
+    }
+}
+
+/// In a Cluster a commit spans the lease, the results and the state, but not the input. The lease lies with the input
+/// where that has a hash tag, as results and state can be given the same one; otherwise with the function's default
+/// state, `gaugefn:state:{NAME}`.
+fn lease_key(function: &str, key: &str) -> String {
+    let tag = key.find('{').and_then(|open| key[open + 1..].find('}')).is_some_and(|length| length > 0);
+    if tag { format!("gaugefn:lease:{function}:{key}") } else { format!("gaugefn:lease:{{{function}}}:{key}") }
 }
 
 impl RedisKey {
@@ -239,5 +297,20 @@ impl RedisKey {
     fn later(&self) -> Pull {
         let next = self.ear.due().map_or(self.due, |at| at.min(self.due));
         Pull::Again(next.saturating_duration_since(Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lies_where_results_and_state_can_lie() {
+        assert_eq!(lease_key("vm", "metrics"), "gaugefn:lease:{vm}:metrics");
+        assert_eq!(redis_link::slot(&lease_key("vm", "metrics")), redis_link::slot("gaugefn:state:{vm}"));
+        for key in ["{host}:metrics", "a{host}"] {
+            assert_eq!(redis_link::slot(&lease_key("vm", key)), redis_link::slot("{host}"), "{key}");
+        }
+        assert_eq!(redis_link::slot(&lease_key("vm", "a{}")), redis_link::slot("{vm}"));
     }
 }

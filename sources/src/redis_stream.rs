@@ -6,6 +6,9 @@
 //! here are touched three times as often, however long a call takes. Several processes share the work: same stream,
 //! same group, each with a consumer name of its own, by default its host's (in Kubernetes the pod's).
 //!
+//! An entry that was delivered five times and never done may be what ends the processes that handle it: it is given
+//! alone, while nothing else of this source is in flight, so that it takes no others with it.
+//!
 //! While the server is away the engine tries again. Stream and group are made where they are missing, also later: after
 //! a server came back empty, a new group begins where this process stood. Needs Redis 6.2 or later; the lag is known
 //! from 7.0 on.
@@ -17,17 +20,20 @@
 //! field = "data"
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::any::Any;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::redis_transaction::RedisTransaction;
 use crate::shared::{self, fault};
 use async_trait::async_trait;
-use redis_link::group::{Entry as StreamEntry, Joined, Pending, is_gone};
+use redis_link::commit::Write;
+use redis_link::group::{Entry as StreamEntry, Joined, is_gone};
 use redis_link::{Blocking, Link, LinkError, Member};
 use runtime_core::config::Concern;
-use runtime_core::contract::{Batch, Delivery, Domain, Event, Facts, Pull, Receipt, Source};
+use runtime_core::contract::{Delivery, Domain, Facts, Payload, Pull, Source, Transaction};
 use runtime_core::options::Span;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -36,9 +42,8 @@ use tokio::time::Instant;
 
 use held::Held;
 use keeper::Keeper;
-use payload::payload;
-use receipt::Acknowledge;
 
+mod giving;
 mod held;
 mod keeper;
 mod payload;
@@ -121,6 +126,7 @@ pub struct RedisStream {
     member: Member,
     /// For everything that does not wait in the server; shared with receipts and the keeper.
     link: Link,
+    transaction: Arc<RedisTransaction>,
     /// For reads that wait; gone after an error.
     reader: Option<Blocking>,
     /// Kept here, not in `next_batch`: dropping it would not take it back, and what it brings would be unknown.
@@ -137,6 +143,11 @@ pub struct RedisStream {
     /// The newest entry that was read, or that there was when the group was made: where a new group would begin.
     last: Option<(u64, u64)>,
     held: Arc<Held>,
+    /// An entry that was given alone: nothing else is, as long as it is held.
+    alone: Option<String>,
+    /// This process has had the consumer's name before, and does not take it from another one.
+    joined: bool,
+    /// As long as this process reads.
     keeper: Option<Keeper>,
     /// The group was gone at the last read; a second time in a row is a fault.
     gone: bool,
@@ -149,6 +160,7 @@ impl Kind for RedisStream {
     type Config = Config;
     const NAME: &'static str = "redis_stream";
     const SUMMARY: &'static str = "a Redis stream through a consumer group; every entry counts, processes share them";
+    const KEEPS_EVENTS: bool = true;
 
     fn review(config: &Config) -> Vec<Concern> {
         let mut concerns = Vec::new();
@@ -173,8 +185,8 @@ impl Kind for RedisStream {
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {
         let target = shared::target(site, config.url.as_deref())?;
-        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let consumer = config.consumer.unwrap_or_else(host);
+        let consumer = config.consumer.unwrap_or_else(shared::host);
+        let link = Link::new(target);
         let group = config.group.as_deref().unwrap_or(site.function);
         Ok(Box::new(Self {
             function: site.function.to_owned(),
@@ -183,7 +195,8 @@ impl Kind for RedisStream {
             start: config.start,
             batch: config.batch,
             claim_idle: config.claim_idle.0,
-            link: Link::new(target),
+            transaction: RedisTransaction::new(link.clone()),
+            link,
             reader: None,
             reading: None,
             own: None,
@@ -193,6 +206,8 @@ impl Kind for RedisStream {
             claim_at: Instant::now(),
             last: None,
             held: Arc::default(),
+            alone: None,
+            joined: false,
             keeper: None,
             gone: false,
             told: false,
@@ -224,9 +239,9 @@ impl Source for RedisStream {
             return Ok(Pull::Again(Duration::ZERO));
         }
         match self.pull(max.min(self.batch)).await {
-            Ok(batch) => {
+            Ok(pull) => {
                 self.gone = false;
-                Ok(batch.map_or(Pull::Again(Duration::ZERO), Pull::Batch))
+                Ok(pull)
             }
             Err(error) => {
                 self.reader = None;
@@ -243,6 +258,27 @@ impl Source for RedisStream {
         Some(Domain::new(self.link.target().endpoint()))
     }
 
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        let transaction = Arc::clone(&self.transaction);
+        Some(transaction)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        vec![self.member.stream.to_string(), self.member.register()]
+    }
+
+    /// A `Vec<redis_link::commit::Write>` for each.
+    fn feed(&self, payloads: &[Payload]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
+        let part = |payload: &Payload| -> Result<Box<dyn Any + Send>, Fault> {
+            let fields = payload::fields(payload, self.field.as_deref()).map_err(|why| {
+                let stream = &self.member.stream;
+                Fault::event(format!("the event cannot become an entry of stream '{stream}' again: {why}"))
+            })?;
+            Ok(Box::new(vec![Write::Add { stream: self.member.stream.to_string(), max_length: 0, fields }]))
+        };
+        payloads.iter().map(part).collect::<Result<_, _>>().map(Some)
+    }
+
     fn facts(&self) -> Facts {
         let target = self.link.target();
         Facts {
@@ -253,9 +289,10 @@ impl Source for RedisStream {
         }
     }
 
-    /// What is left goes to the other consumers at once, instead of after `claim_idle`.
+    /// What is left goes to the other consumers at once, instead of after `claim_idle`. What is still this one's when
+    /// it is asked again comes first then.
     async fn close(&mut self) -> Result<(), Fault> {
-        // never joined: there is nothing to leave, and the server may be away
+        // not joined: there is nothing to leave, and the server may be away
         if self.keeper.take().is_none() {
             return Ok(());
         }
@@ -267,6 +304,9 @@ impl Source for RedisStream {
                 untouched.extend(entries.into_iter().map(|entry| entry.id));
             }
         }
+        self.claimed.clear();
+        "0-0".clone_into(&mut self.cursor);
+        self.claim_at = Instant::now();
         match self.member.leave(&self.link, self.claim_idle + CLAIMABLE, &untouched).await {
             Err(error) if !is_gone(&error) => Err(fault(&error)),
             _ => Ok(()),
@@ -277,7 +317,7 @@ impl Source for RedisStream {
 impl RedisStream {
     /// Makes what is missing on the server and registers this incarnation; the first time over any other.
     async fn join(&mut self) -> Result<(), Fault> {
-        let first = self.keeper.is_none();
+        let first = !self.joined;
         let from = match (first, self.start) {
             (true, Start::First) => "0".to_owned(),
             (true, Start::Next) => "$".to_owned(),
@@ -292,12 +332,14 @@ impl RedisStream {
             if made && self.start == Start::Next {
                 self.last = self.member.last_id(&self.link).await.ok().flatten().and_then(|id| number(&id));
             }
+            self.joined = true;
             tracing::debug!(function = %self.function, %stream, %group, %consumer, made, "joined the consumer group");
-            let held = Arc::clone(&self.held);
-            self.keeper =
-                Some(Keeper::start(&self.function, self.member.clone(), self.link.clone(), held, self.claim_idle));
         } else if made {
             tracing::warn!(function = %self.function, "group '{group}' of stream '{stream}' was gone; a new one begins after {from}");
+        }
+        if self.keeper.is_none() {
+            let (member, link, held) = (self.member.clone(), self.link.clone(), Arc::clone(&self.held));
+            self.keeper = Some(Keeper::start(&self.function, member, link, held, self.claim_idle));
         }
         Ok(())
     }
@@ -318,128 +360,6 @@ impl RedisStream {
         // an answer that was lost with the last connection left its entries pending
         self.own = Some("-".to_owned());
         Ok(())
-    }
-
-    /// Own pending entries, then abandoned ones, then new ones; None where there are none for a while.
-    async fn pull(&mut self, count: usize) -> Result<Option<Batch>, LinkError> {
-        loop {
-            while self.own.is_some() {
-                if let Some(batch) = self.pull_own(count).await? {
-                    return Ok(Some(batch));
-                }
-            }
-            if self.reading.is_some() || Instant::now() < self.claim_at || !self.claim(count).await? {
-                break;
-            }
-        }
-        let Some(reader) = &self.reader else {
-            return Ok(None);
-        };
-        let wait = self.claim_at.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
-        let reading = self.reading.get_or_insert_with(|| Box::pin(self.member.read(reader, count, wait)));
-        let read = reading.as_mut().await;
-        self.reading = None;
-        let entries = read?;
-        if let Some(newest) = entries.last().and_then(|entry| number(&entry.id)) {
-            self.last = Some(newest);
-        }
-        self.batch(entries, &BTreeMap::new()).await
-    }
-
-    /// The next of this consumer's pending entries that nobody here works on.
-    async fn pull_own(&mut self, count: usize) -> Result<Option<Batch>, LinkError> {
-        let Some(start) = self.own.clone() else {
-            return Ok(None);
-        };
-        let held = self.held.ids();
-        let most = count + held.len();
-        let page = self.member.own(&self.link, &start, most).await?;
-        let complete = page.len() < most;
-        let last = page.last().map(|pending| format!("({}", pending.id));
-        let mut left: Vec<Pending> = page.into_iter().filter(|pending| !held.contains(&pending.id)).collect();
-        let cut = left.len() > count;
-        left.truncate(count);
-        let next = if cut { left.last().map(|pending| format!("({}", pending.id)) } else { last };
-        let mut found = Vec::new();
-        if !left.is_empty() {
-            let raised = |pending: &Pending| self.inherits || self.claimed.contains(&pending.id);
-            found = self.member.again(&self.link, &left, raised).await?;
-        }
-        let attempts = left
-            .iter()
-            .map(|pending| {
-                let raise = self.inherits || self.claimed.contains(&pending.id);
-                (pending.id.clone(), pending.deliveries + u64::from(raise))
-            })
-            .collect();
-        self.own = next.filter(|_| cut || !complete);
-        if self.own.is_none() {
-            self.inherits = false;
-            self.claimed.clear();
-        }
-        self.batch(found, &attempts).await
-    }
-
-    /// Takes over abandoned entries; whether there were any, which are this consumer's own then.
-    async fn claim(&mut self, count: usize) -> Result<bool, LinkError> {
-        let (cursor, ids, deleted) = self.member.claim(&self.link, self.claim_idle, &self.cursor, count).await?;
-        self.cursor = cursor;
-        if self.cursor == "0-0" {
-            self.claim_at = Instant::now() + (self.claim_idle / 2).min(CLAIM_AT_LEAST);
-        }
-        self.trimmed(deleted);
-        // its own, where a call took so long that the heartbeat was late
-        let held = self.held.ids();
-        let before = self.claimed.len();
-        self.claimed.extend(ids.into_iter().filter(|id| !held.contains(id)));
-        let claimed = self.claimed.len() - before;
-        if claimed > 0 {
-            metrics::counter!("gaugefn_stream_claimed_total", "function" => self.function.clone())
-                .increment(claimed as u64);
-            self.own = Some("-".to_owned());
-        }
-        Ok(claimed > 0)
-    }
-
-    /// Entries as events, `attempts` being how often those were delivered that are not new. Entries that were deleted
-    /// while they were pending have nothing left to deliver: they are acknowledged.
-    async fn batch(
-        &mut self,
-        entries: Vec<StreamEntry>,
-        attempts: &BTreeMap<String, u64>,
-    ) -> Result<Option<Batch>, LinkError> {
-        let (entries, deleted): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.fields.is_some());
-        if !deleted.is_empty() {
-            let ids: Vec<String> = deleted.into_iter().map(|entry| entry.id).collect();
-            self.member.acknowledge(&self.link, &ids).await?;
-            self.trimmed(ids.len());
-        }
-        if entries.is_empty() {
-            return Ok(None);
-        }
-        let mut events = Vec::with_capacity(entries.len());
-        for StreamEntry { id, fields } in entries {
-            let payload = payload(&fields.unwrap_or_default(), self.field.as_deref());
-            if payload.is_none() && !std::mem::replace(&mut self.told, true) {
-                let (stream, field) = (&self.member.stream, self.field.as_deref().unwrap_or_default());
-                tracing::warn!(function = %self.function, "entry {id} of stream '{stream}' has no field '{field}': its event is empty, and fails; check the option 'field'");
-            }
-            let attempt = attempts.get(&id).map_or(1, |count| u32::try_from(*count).unwrap_or(u32::MAX).max(1));
-            events.push(Event { attempt, ..Event::new(id, payload.unwrap_or_default()) });
-        }
-        let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
-        self.held.add(&ids);
-        let receipt = Acknowledge::new(self.member.clone(), self.link.clone(), Arc::clone(&self.held), ids);
-        Ok(Some(Batch { events, receipt: Receipt::new(receipt), skipped: 0 }))
-    }
-
-    fn trimmed(&self, count: usize) {
-        if count > 0 {
-            metrics::counter!("gaugefn_stream_trimmed_total", "function" => self.function.clone())
-                .increment(count as u64);
-            let stream = &self.member.stream;
-            tracing::warn!(function = %self.function, "{count} entries of stream '{stream}' were deleted before they were done; let the stream keep more of them");
-        }
     }
 
     /// Trying again could only take the name back, and then the other process would be the one that ends.

@@ -23,3 +23,13 @@ pub(crate) fn fault(error: &LinkError) -> Fault {
         _ => Fault::of_backend(error),
     }
 }
+
+/// This process as people find it: `host/pid`.
+pub(crate) fn process() -> String {
+    format!("{}/{}", host(), std::process::id())
+}
+
+/// This machine's name; in Kubernetes the pod's.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

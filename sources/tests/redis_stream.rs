@@ -119,8 +119,8 @@ fn ids(batch: &Batch) -> Vec<&str> {
     batch.events.iter().map(|event| event.id.as_str()).collect()
 }
 
-fn attempts(batch: &Batch) -> Vec<u32> {
-    batch.events.iter().map(|event| event.attempt).collect()
+fn deliveries(batch: &Batch) -> Vec<u32> {
+    batch.events.iter().inspect(|event| assert_eq!(event.attempt, 1)).map(|event| event.deliveries).collect()
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn it_keeps_the_promises_of_a_source() {
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event.id, format!("{}-0", number + 1));
         assert_eq!(event.payload, (number + 1).to_string());
-        assert_eq!(event.attempt, 1);
+        assert_eq!((event.attempt, event.deliveries), (1, 1));
     }
     assert_eq!(pending(&server), []);
     // left with nothing pending, it is gone
@@ -189,13 +189,13 @@ async fn what_a_predecessor_left_pending_comes_first() {
 
     let mut source = source(&server, json!({})).await;
     let batch = next(&mut *source, 2).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["1-0", "2-0"], vec![2, 2]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["1-0", "2-0"], vec![2, 2]));
     settle(batch).await;
     let batch = next(&mut *source, 2).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["3-0"], vec![2]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["3-0"], vec![2]));
     settle(batch).await;
     let batch = next(&mut *source, 10).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["4-0", "5-0"], vec![1, 1]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["4-0", "5-0"], vec![1, 1]));
     settle(batch).await;
     assert_eq!(pending(&server), []);
 }
@@ -211,7 +211,7 @@ async fn a_dropped_read_loses_nothing() {
         }
         add(&server, number..number + 1);
         let batch = next(&mut *source, 10).await;
-        assert_eq!((ids(&batch), attempts(&batch)), (vec![&*format!("{number}-0")], vec![1]));
+        assert_eq!((ids(&batch), deliveries(&batch)), (vec![&*format!("{number}-0")], vec![1]));
         settle(batch).await;
     }
     // left while it waits: what it brings belongs to the others at once, as if it had never been delivered
@@ -222,7 +222,7 @@ async fn a_dropped_read_loses_nothing() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     source.close().await.unwrap();
     let batch = next(&mut *other, 10).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["20-0"], vec![1]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["20-0"], vec![1]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -247,7 +247,7 @@ async fn connections_that_break_lose_nothing_and_count_for_nothing() {
     while seen.len() < ENTRIES {
         let batch = next(&mut *source, 10).await;
         for event in &batch.events {
-            assert_eq!(event.attempt, 1, "a lost answer is no attempt");
+            assert_eq!(event.deliveries, 1, "a lost answer is no delivery");
             again += usize::from(!seen.insert(event.id.clone()));
         }
         waiting.push(batch);
@@ -308,7 +308,7 @@ async fn abandoned_entries_are_taken_over_with_the_cursor_followed() {
     let mut seen = Vec::new();
     while seen.len() < 300 {
         let batch = next(&mut *source, 20).await;
-        assert!(batch.events.len() <= 20 && attempts(&batch).iter().all(|attempt| *attempt == 2), "{batch:?}");
+        assert!(batch.events.len() <= 20 && deliveries(&batch).iter().all(|count| *count == 2), "{batch:?}");
         seen.extend(ids(&batch).into_iter().map(str::to_owned));
         settle(batch).await;
     }
@@ -378,7 +378,7 @@ async fn who_leaves_hands_its_entries_over_at_once() {
     assert_eq!(consumers(&server), ["a"], "it still owns two");
     let mut other = source(&server, json!({ "consumer": "b" })).await;
     let batch = next(&mut *other, 10).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["3-0", "4-0"], vec![2, 2]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["3-0", "4-0"], vec![2, 2]));
     settle(batch).await;
 }
 
@@ -494,7 +494,7 @@ async fn a_user_with_these_permissions_can_read_a_stream() {
     idles(&mut *source, Duration::from_millis(20)).await;
     // given up here, abandoned, claimed again
     let batch = next(&mut *source, 2).await;
-    assert_eq!((ids(&batch), attempts(&batch)), (vec!["3-0"], vec![2]));
+    assert_eq!((ids(&batch), deliveries(&batch)), (vec!["3-0"], vec![2]));
     tokio::time::sleep(Duration::from_millis(300)).await;
     settle(batch).await;
     source.close().await.unwrap();

@@ -2,8 +2,8 @@
 
 use runtime_core::config::Settings;
 use runtime_core::config::settings::LogOptions;
-use runtime_core::contract::{Blame, Facts, Fault};
-use runtime_core::engine::{Board, assemble};
+use runtime_core::contract::{Blame, Facts, Fault, StateKey};
+use runtime_core::engine::{Board, Bond, assemble};
 
 use super::{Context, say};
 use crate::args::ConfigArgs;
@@ -23,7 +23,10 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
         return context.print(&format!("the configuration is sound: {functions} {}\n", names.join(", ")));
     }
     log::start(&LogOptions { level: "warn".to_owned(), ..settings.log.clone() });
-    let faults = connect_all(context, &settings).await;
+    let (faults, notes) = connect_all(context, &settings).await;
+    for note in &notes {
+        say(note);
+    }
     for (name, fault) in &faults {
         say(&format!("functions.{name}: {}", fault.chain()));
         if let Some(report) = fault.report() {
@@ -40,10 +43,10 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
     }
 }
 
-/// Loads every function and opens every connection; all that fails.
-async fn connect_all(context: &Context, settings: &Settings) -> Vec<(String, Fault)> {
+/// Loads every function and opens every connection; all that fails, and what works in another way than one may expect.
+async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fault)>, Vec<String>) {
     let around = context.surroundings(settings, Facts::default());
-    let mut faults = Vec::new();
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
     for function in &settings.functions {
         let mut failed = |part: String, fault: Fault| faults.push((format!("{}{part}", function.name), fault));
         let mut parts = match assemble(function, &around, &Board::default()).await {
@@ -56,6 +59,25 @@ async fn connect_all(context: &Context, settings: &Settings) -> Vec<(String, Fau
         if let Err(fault) = parts.source.check().await {
             failed(".source".to_owned(), fault);
         }
+        let bond = Bond::of(&parts);
+        match bond.obstacle(&parts).await {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                notes.push(format!("functions.{}: commits are made in order (at least once): {why}", function.name));
+            }
+            // the source has said so already
+            Err(fault) => tracing::debug!("{}", fault.chain()),
+        }
+        if parts.state.durable()
+            && let Err(fault) = parts.state.load(&[StateKey::default()]).await
+        {
+            failed(".state".to_owned(), fault);
+        }
+        if let Some(letters) = &parts.dead_letters
+            && let Err(fault) = letters.list(None, 1).await
+        {
+            failed(".dead_letters".to_owned(), fault);
+        }
         for (label, sink) in &mut parts.sinks {
             if let Err(fault) = sink.check().await {
                 failed(format!(".sinks.{label}"), fault);
@@ -65,7 +87,7 @@ async fn connect_all(context: &Context, settings: &Settings) -> Vec<(String, Fau
             failed(String::new(), fault);
         }
     }
-    faults
+    (faults, notes)
 }
 
 /// A wrong configuration is to be mended before anything else can be judged.

@@ -1,6 +1,6 @@
 //! `gaugefn components`: everything that can be named after `use`.
 
-use runtime_core::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
+use runtime_core::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
 use runtime_core::registry::{Entry, Registry, Role};
 
 use super::{Context, refuse};
@@ -22,7 +22,9 @@ pub(super) fn components(context: &Context, format: Format) -> u8 {
                 .collect();
             format!("{:#}\n", serde_json::Value::from(list))
         }
-        Format::Table => rows.iter().map(|(role, name, summary)| format!("{role:<9} {name:<13} {summary}\n")).collect(),
+        Format::Table => {
+            rows.iter().map(|(role, name, summary)| format!("{role:<12} {name:<13} {summary}\n")).collect()
+        }
     };
     context.print(&text)
 }
@@ -35,6 +37,7 @@ pub(crate) fn rows() -> Result<Vec<Row>, Fault> {
     add::<dyn Executor>(&mut rows)?;
     add::<dyn StateStore>(&mut rows)?;
     add::<dyn Sink>(&mut rows)?;
+    add::<dyn DeadLetters>(&mut rows)?;
     Ok(rows)
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span,
         parts.source = Box::new(Limited { inner: parts.source, left });
     }
     match run(parts, stop, board, false).await {
-        End::Stopped | End::Exhausted => 0,
+        End::Stopped | End::Fenced | End::Exhausted => 0,
         End::Fault(fault) if local::reader_has_gone(&fault) => 0,
         End::Fault(fault) => refuse(&fault),
         End::NotDrained => (context.leave)(75),

@@ -137,6 +137,7 @@ async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, b
         let mut text = Vec::new();
         for (event, outcome) in events.iter().zip(outcomes) {
             match outcome.returned {
+                Returned::NotCalled => return Err(Fault::internal("the function was not called with an event")),
                 Returned::Output(payload) => text.extend_from_slice(&payload),
                 Returned::Empty => text.extend_from_slice(b"null"),
                 Returned::Failed(fault) => {

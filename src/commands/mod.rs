@@ -16,6 +16,7 @@ use crate::configuration::{self, Layered};
 mod check;
 mod components;
 mod dev;
+mod dlq;
 mod health;
 mod init;
 mod invoke;
@@ -53,14 +54,9 @@ pub(crate) async fn run(command: Command, context: Context) -> u8 {
         Command::Health { config, ready } => health::health(&context, &config, ready).await,
         Command::Replay(args) => replay::replay(&context, &args).await,
         Command::Init(args) => init::init(&context, &args),
-        Command::Dlq(_) => later("dlq"),
+        Command::Dlq { action } => dlq::dlq(&context, &action).await,
         Command::Worker => refuse(&Fault::internal("'worker' is for main itself")),
     }
-}
-
-/// What is not built yet is refused, never ignored.
-fn later(what: &str) -> u8 {
-    refuse(&Fault::config(format!("'{what}' is not available in this version")))
 }
 
 /// Says a fault on standard error; its exit code.

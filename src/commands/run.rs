@@ -7,7 +7,7 @@ use runtime_core::config::Settings;
 use runtime_core::config::settings::Isolation;
 use runtime_core::contract::{Blame, Delivery, Facts, Fault};
 use runtime_core::engine::board::BEAT;
-use runtime_core::engine::{Board, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
+use runtime_core::engine::{Board, Bond, End, Parts, Stop, Stopper, assemble, run as run_function, stop};
 use tokio::task::JoinSet;
 
 use super::Context;
@@ -91,11 +91,12 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
         let sinks: Vec<_> = function.sinks.iter().map(|(_, choice)| choice.entry.name).collect();
         tracing::info!(
             function = %parts.name,
-            "{} -> {loader}, {}, '{}' -> {}; commit: in order (at least once)",
+            "{} -> {loader}, {}, '{}' -> {}; commit: {}",
             function.source.entry.name,
             function.executor.entry.name,
             function.options.handler,
             if sinks.is_empty() { "log".to_owned() } else { sinks.join(", ") },
+            Bond::of(parts).describe(),
         );
     }
     let drain = settings.functions.iter().map(|function| function.options.drain.0).max().unwrap_or_default();
@@ -151,7 +152,7 @@ async fn run_all(
 
 fn code_of(name: &str, end: &End) -> u8 {
     match end {
-        End::Stopped => 0,
+        End::Stopped | End::Fenced => 0,
         End::Exhausted => {
             tracing::info!(function = name, "the source is exhausted");
             0

@@ -1,9 +1,11 @@
 //! `gaugefn config`: what is in force, and where it came from. Secrets are masked.
 
 use config::{Value, ValueKind};
-use runtime_core::config::section::Section;
+use runtime_core::config::section::{Section, schema_of};
+use runtime_core::config::settings::{ErrorOptions, ErrorTable};
 use runtime_core::config::{Settings, tree};
 use runtime_core::registry::{Role, Shared};
+use serde_json::json;
 
 use super::{Context, say};
 use crate::args::ConfigArgs;
@@ -32,8 +34,7 @@ impl Page {
         let top = |key: &str| tree::table(tree).and_then(|top| top.get(key)).cloned();
         let section =
             |path: &str| Section::new(path, top(path).unwrap_or_else(runtime_core::config::layers::empty), None);
-        use runtime_core::config::section::schema_of;
-        use runtime_core::config::settings::{AdminOptions, ErrorOptions, FunctionOptions, LogOptions};
+        use runtime_core::config::settings::{AdminOptions, FunctionOptions, LogOptions};
         self.table(&section("log"), None, &schema_of::<LogOptions>());
         self.table(&section("admin"), None, &schema_of::<AdminOptions>());
         for shared in Shared::all() {
@@ -51,7 +52,10 @@ impl Page {
             self.component(&function.executor);
             self.component(&function.state);
             let errors = own.get("errors").cloned().unwrap_or_else(runtime_core::config::layers::empty);
-            self.table(&Section::new(format!("{path}.errors"), errors, None), None, &schema_of::<ErrorOptions>());
+            self.table(&Section::new(format!("{path}.errors"), errors, None), None, &policy(&function.errors));
+            if let Some(letters) = &function.dead_letters {
+                self.component(letters);
+            }
             for (_, sink) in &function.sinks {
                 self.component(sink);
             }
@@ -99,6 +103,14 @@ impl Page {
             _ => self.text.push_str(&format!("{text}\n")),
         }
     }
+}
+
+/// The table `errors`, with what is in force in the place of defaults that depend on the source.
+fn policy(errors: &ErrorOptions) -> schemars::Schema {
+    let mut schema = schema_of::<ErrorTable>().to_value();
+    schema["properties"]["retries"]["default"] = json!(errors.retries);
+    schema["properties"]["then"]["default"] = json!(errors.then);
+    schemars::Schema::try_from(schema).unwrap_or_default()
 }
 
 /// A value as TOML, a secret masked. Text of a variable that stands for a number or a truth value is shown as one.

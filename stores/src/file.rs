@@ -15,12 +15,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::config::Concern;
 use runtime_core::contract::{Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
-use runtime_core::{Fault, Kind, Site};
+use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -56,12 +57,19 @@ impl Kind for File {
     type Config = Config;
     const NAME: &'static str = "file";
     const SUMMARY: &'static str = "a file on this machine; survives the process";
+    const DURABLE: bool = true;
 
     fn review(config: &Config) -> Vec<Concern> {
+        let mut concerns = Vec::new();
         if config.path.file_name().is_none() {
-            return vec![Concern::new("path", "no name of a file; name the file that keeps the state")];
+            concerns.push(Concern::new("path", "no name of a file; name the file that keeps the state"));
         }
-        Vec::new()
+        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < Duration::from_secs(1)) {
+            let message =
+                format!("'{ttl}' is too short; the least is 1s, and without the option a state is kept for good");
+            concerns.push(Concern::new("ttl", message));
+        }
+        concerns
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {
@@ -69,6 +77,8 @@ impl Kind for File {
         Ok(Box::new(Self { function: site.function.to_owned(), max_bytes: config.max_bytes, place: Arc::new(place) }))
     }
 }
+
+inventory::submit!(Entry::of::<File>());
 
 #[async_trait]
 impl StateStore for File {
@@ -79,6 +89,10 @@ impl StateStore for File {
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
         let keys = keys.to_vec();
         self.on_disk(move |place| place.load(&keys)).await
+    }
+
+    fn check(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
+        limit::check(&self.function, states, self.max_bytes)
     }
 
     async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {

@@ -1,9 +1,12 @@
-//! What keeps a function's state between calls.
+//! What keeps a function's state between calls, and the events that failed for good.
 //!
-//! * [`memory`] - the function itself
-//! * [`mod@file`] - a file, or one for each state
-//! * [`mod@redis`] - a Redis hash, or one for each state
+//! * [`memory`] - state in the function itself
+//! * [`mod@file`] - in a file, or one for each state
+//! * [`mod@redis`] - in a Redis hash, or one for each state
+//! * [`dead_letters`] - failed events, in a file or a Redis stream
 
+pub mod dead_letters;
+mod disk;
 pub mod file;
 mod limit;
 pub mod memory;

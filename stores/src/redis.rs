@@ -2,11 +2,13 @@
 //!
 //! One hash for the function, `gaugefn:state:{vm}`; with `state.key` one for each value, `gaugefn:state:{vm}:VALUE`. The
 //! braces are a hash tag: in a Cluster all states of a function lie together. Only what has changed is written, and only
-//! over the version that it was made of. Fields: `v` version, `f` fingerprint of the input, `o` the keys in their order,
+//! over the version that it was made of. Fields: `format`, `v` version, `f` fingerprint of the input, `o` the keys in their order,
 //! `e:KEY` an entry, `t` the token of the last save; keys and values are texts of `docs/state.md`.
 //!
 //! Delivery: what was acknowledged is as durable as the server makes it. While it is away the engine tries again; a save
 //! whose answer was lost is recognised.
+//!
+//! Without `state.key` one process at a time has the state, by a lease in the hash `PREFIX:lease`; the others stand by.
 //!
 //! ```toml
 //! [functions.vm.state]
@@ -20,17 +22,19 @@ use async_trait::async_trait;
 use redis_link::commit::{Commit, StateWrite, Token, Verdict};
 use redis_link::{Link, LinkError, Settings, Trouble};
 use runtime_core::config::Concern;
-use runtime_core::contract::{Domain, Saved, StateKey, StateStore, Versioned};
+use runtime_core::contract::{Domain, Lease, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
-use runtime_core::{Fault, Kind, Site};
+use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::limit;
 use known::Known;
+use lease::RedisLease;
 
 mod hash;
 mod known;
+mod lease;
 
 /// Options of the state store `redis`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -46,11 +50,23 @@ pub struct Config {
     /// The most that one state may have, as text.
     #[serde(default = "limit::default_max_bytes")]
     max_bytes: Size,
+    /// Without `key`: how long a process that has fallen silent still has the state, before another one goes on with
+    /// it; at least 100ms. With `key` processes share the states.
+    #[serde(default = "default_lease")]
+    lease: Span,
     /// Another server than that of `[redis]`.
     #[schemars(extend("x-secret" = true))]
     #[serde(default)]
     url: Option<String>,
 }
+
+/// It is asked for three times as often, so that it outlives a restart of the server or a long pause of the process.
+const fn default_lease() -> Span {
+    Span::seconds(10)
+}
+
+/// Shorter ones are lost by a slow answer of the server.
+const SHORTEST_LEASE: Duration = Duration::from_millis(100);
 
 /// The state store `redis`.
 pub struct Redis {
@@ -58,6 +74,7 @@ pub struct Redis {
     prefix: String,
     ttl: Option<Duration>,
     max_bytes: Size,
+    lease: Duration,
     link: Link,
     /// What the server has, as far as this process knows: what differs from it is written.
     known: Known,
@@ -70,6 +87,7 @@ impl Kind for Redis {
     type Config = Config;
     const NAME: &'static str = "redis";
     const SUMMARY: &'static str = "a Redis hash; survives the process and the machine";
+    const DURABLE: bool = true;
 
     fn review(config: &Config) -> Vec<Concern> {
         let mut concerns = Vec::new();
@@ -80,6 +98,10 @@ impl Kind for Redis {
             let message =
                 format!("'{ttl}' is too short; the least is 1ms, and without the option a state is kept for good");
             concerns.push(Concern::new("ttl", message));
+        }
+        if config.lease.0 < SHORTEST_LEASE {
+            let message = format!("'{}' is too short; the least is 100ms, and some seconds are usual", config.lease);
+            concerns.push(Concern::new("lease", message));
         }
         if let Some(url) = config.url.as_deref() {
             let complaints = Settings::default().complaints(Some(url));
@@ -97,12 +119,15 @@ impl Kind for Redis {
             function,
             ttl: config.ttl.map(|ttl| ttl.0),
             max_bytes: config.max_bytes,
+            lease: config.lease.0,
             link: Link::new(target),
             known: Known::default(),
             incarnation: redis_link::incarnation(),
         }))
     }
 }
+
+inventory::submit!(Entry::of::<Redis>());
 
 #[async_trait]
 impl StateStore for Redis {
@@ -122,18 +147,16 @@ impl StateStore for Redis {
         keys.iter()
             .zip(hashes)
             .map(|(key, fields)| {
-                let state = hash::read(fields).map_err(|why| {
-                    let key = self.key(key);
-                    Fault::backend(format!(
-                        "key '{key}' holds no state of a function: {why}; delete it to begin with an empty state, or \
-                         set state.prefix"
-                    ))
-                    .permanent()
-                })?;
+                let state = hash::read(fields)
+                    .map_err(|unusable| Fault::backend(format!("key '{}' {unusable}", self.key(key))).permanent())?;
                 self.known.set(key, state.as_ref());
                 Ok(state)
             })
             .collect()
+    }
+
+    fn check(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
+        limit::check(&self.function, states, self.max_bytes)
     }
 
     async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
@@ -154,7 +177,7 @@ impl StateStore for Redis {
                 let keys = states.iter().map(|(key, _)| key).filter(|key| stale.contains(&self.key(key)));
                 Ok(Saved::Stale(keys.cloned().collect()))
             }
-            Verdict::Lost(_) => Err(Fault::internal("a save without entries has lost some")),
+            Verdict::Lost(_) | Verdict::Fenced => Err(Fault::internal("a save of states alone was refused")),
         }
     }
 
@@ -173,9 +196,25 @@ impl StateStore for Redis {
     fn domain(&self) -> Option<Domain> {
         Some(Domain::new(self.link.target().endpoint()))
     }
+
+    fn keys(&self) -> Vec<String> {
+        vec![self.prefix.clone(), self.lease_key()]
+    }
+
+    fn lease(&self) -> Option<Box<dyn Lease>> {
+        let process = format!("{}/{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id());
+        let holder = self.incarnation.clone();
+        let lease = redis_link::Lease::new(self.link.clone(), self.lease_key(), holder, process, self.lease);
+        Some(Box::new(RedisLease(lease)))
+    }
 }
 
 impl Redis {
+    /// No key of a state: those are JSON behind the colon.
+    fn lease_key(&self) -> String {
+        format!("{}:lease", self.prefix)
+    }
+
     fn key(&self, StateKey(key): &StateKey) -> String {
         let prefix = &self.prefix;
         key.as_ref().map_or_else(|| prefix.clone(), |key| format!("{prefix}:{key}"))

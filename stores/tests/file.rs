@@ -185,11 +185,15 @@ async fn one_process_has_the_file() {
     assert_eq!(
         fault.to_string(),
         format!(
-            "state file '{}' is in use by another process: end that one, or give each a path of its own",
+            "state file '{}' is in use by another function of this process: end that one, or give each a path of its own",
             path.display()
         )
     );
     assert!(fault.retry(), "the other one may end");
+    fs::write(folder.path().join("vm.json.lock"), "4242").unwrap();
+    let said = second.save(&[(ALONE, state(1, "1"))]).await.unwrap_err().to_string();
+    assert!(said.contains("is in use by process 4242: "), "{said}");
+    assert!(first.lease().is_none(), "the lock is enough");
     drop(first);
     assert_eq!(load(&*second, &ALONE).await, None);
 }

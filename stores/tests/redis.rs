@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redis::Commands;
-use redis_link::commit::{Commit, StateWrite, Verdict};
+use redis_link::commit::{Commit, Fence, StateWrite, Verdict};
 use redis_link::{Link, Settings};
 use runtime_core::change::fingerprint;
-use runtime_core::contract::{Env, Saved, StateKey, StateStore, Versioned};
+use runtime_core::contract::{Env, Saved, StateKey, StateStore, Tenure, Versioned};
 use runtime_core::{Kind, Site};
 use serde_json::json;
 use stores::redis::{Config, Redis};
@@ -63,7 +63,7 @@ async fn a_state_comes_back_whole_and_in_order() {
     assert_eq!(second.save(&[(ALONE, whole.clone())]).await.unwrap(), Saved::Done);
     assert_eq!(load(&*first, &ALONE).await, Some(whole));
     let hash = hash(&server, "gaugefn:state:{vm}");
-    assert_eq!(hash.keys().collect::<Vec<_>>(), ["e:", "o", "t", "v"]);
+    assert_eq!(hash.keys().collect::<Vec<_>>(), ["e:", "format", "o", "t", "v"]);
     assert_eq!((&*hash["e:"], &*hash["v"]), ("[1,2]", "2"));
 }
 
@@ -149,6 +149,33 @@ async fn a_transaction_saves_what_is_enlisted() {
 }
 
 #[tokio::test]
+async fn one_process_has_the_state_for_all() {
+    let server = RedisServer::start();
+    let (one, two) = (store(&server, json!({ "lease": "200ms" })).await, store(&server, json!({})).await);
+    assert_eq!(one.keys(), ["gaugefn:state:{vm}", "gaugefn:state:{vm}:lease"]);
+    let (first, second) = (one.lease().unwrap(), two.lease().unwrap());
+    assert_eq!((first.term().as_millis(), second.term().as_secs()), (200, 10));
+    assert_eq!(first.hold().await.unwrap(), Tenure::Mine { fingerprint: None });
+    assert_eq!(one.lease().unwrap().hold().await.unwrap(), Tenure::Mine { fingerprint: None });
+    assert!(matches!(second.hold().await.unwrap(), Tenure::Other { .. }));
+
+    // a commit with the lease, and one without it
+    let link = Link::new(Settings::default().resolve(Some(&server.url())).unwrap());
+    let print = fingerprint(b"1").unwrap();
+    let fence = first.enlist(Some(print)).downcast::<Fence>().unwrap();
+    let writes =
+        one.enlist(&[(ALONE, state(1, &[("1", "1")]))]).unwrap().unwrap().downcast::<Vec<StateWrite>>().unwrap();
+    let commit = Commit { fences: vec![*fence], states: *writes, ..Commit::default() };
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+    first.release().await.unwrap();
+    assert_eq!(second.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print) });
+    assert_eq!(commit.run(&link).await.unwrap(), Verdict::Fenced);
+    // the lease is no state
+    assert_eq!(load(&*two, &key("\"lease\"")).await, None);
+    assert_eq!(load(&*two, &ALONE).await, Some(state(1, &[("1", "1")])));
+}
+
+#[tokio::test]
 async fn a_state_is_kept_as_long_as_configured() {
     let server = RedisServer::start();
     let mut redis = server.connection();
@@ -186,9 +213,17 @@ async fn what_cannot_be_is_named() {
                 state, or set state.prefix";
     assert_eq!((fault.to_string().as_str(), fault.retry()), (said, false));
 
+    let () = redis.hset_multiple("newer", &[("v", "3"), ("format", "2")]).unwrap();
+    let newer = store(&server, json!({ "prefix": "newer" })).await;
+    let fault = newer.load(&[ALONE]).await.unwrap_err();
+    assert!(fault.to_string().starts_with("key 'newer' holds a state of format 2, written by a newer"), "{fault}");
+    assert!(!fault.retry());
+
     let small = store(&server, json!({ "max_bytes": 10 })).await;
     let large = [(ALONE, state(1, &[("\"a\"", "\"0123456789\"")]))];
-    for fault in [small.save(&large).await.unwrap_err(), small.enlist(&large).err().unwrap()] {
+    for fault in
+        [small.check(&large).unwrap_err(), small.save(&large).await.unwrap_err(), small.enlist(&large).err().unwrap()]
+    {
         assert!(fault.to_string().contains("under the key \"a\"") && !fault.retry(), "{fault}");
     }
 }

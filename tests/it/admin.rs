@@ -227,6 +227,9 @@ fn every_metric_shows_from_the_start_and_counts() {
         ("in_flight", "gauge"),
         ("skipped_updates_total", "counter"),
         ("retries_total", "counter"),
+        ("dead_letters_total", "counter"),
+        ("fenced_total", "counter"),
+        ("state_bytes", "gauge"),
         ("function_info", "gauge"),
         ("redis_up", "gauge"),
         ("redis_reconnects_total", "counter"),
@@ -240,7 +243,7 @@ fn every_metric_shows_from_the_start_and_counts() {
     for outcome in ["ok", "empty", "failed", "bad_input"] {
         assert_eq!(start.get("invocations_total", &[FUNCTION, ("outcome", outcome)]), Some(0.0), "{outcome}");
     }
-    for name in ["in_flight", "skipped_updates_total", "retries_total"] {
+    for name in ["in_flight", "skipped_updates_total", "retries_total", "dead_letters_total", "fenced_total"] {
         assert_eq!(start.get(name, &[FUNCTION]), Some(0.0), "{name}");
     }
     assert_eq!(start.get("redis_up", &[]), Some(1.0));

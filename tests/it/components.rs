@@ -16,8 +16,9 @@ const EXPECTED: &[(&str, &[&str])] = &[
     ("source", &["file", "host", "redis_key", "redis_stream"]),
     ("loader", &["dir", "file", "native", "zip"]),
     ("executor", &["native", "passthrough", "python"]),
-    ("state", &["memory"]),
+    ("state", &["file", "memory", "redis"]),
     ("sink", &["file", "redis_key", "redis_stream", "stdout"]),
+    ("dead_letters", &["file", "redis"]),
 ];
 
 fn expected() -> Vec<(String, String)> {
@@ -240,6 +241,7 @@ fn undescribed(schema: &Value, path: &str, bare: &mut Vec<String>) {
             && !required
             && name != "use"
             && property.get("default").is_none()
+            && !property["x-default"].is_string()
             && !property["x-secret"].is_boolean()
         {
             bare.push(format!("{path}: no default"));

@@ -6,12 +6,18 @@
 //! * `changes` - when the function is called, and when not
 //! * `watch` - notifications, polling, and what happens in between
 //! * `streams` - entries of a Redis stream, shared by processes that are killed
+//! * `exactly_once` - streams with durable states, through kills of everything
+//! * `delivery` - what becomes of events whose calls end in every way: docs/delivery.md
+//! * `restarts` - processes that are killed, and the state that their successors find
+//! * `poison` - what a batch costs on the server, and what events that always fail cost the others
 //! * `faults` - servers that are killed, stopped, cut off, or refuse
 //! * `stopping` - signals, draining, exit codes
 //! * `keyed` - one state for each value found in the events
+//! * `lease` - one of several processes runs a function, the others take over
 //! * `local` - `invoke` and `dev`, without Redis
 //! * `init` - new functions
 //! * `replay` - two versions of a function over the same events
+//! * `dlq` - events that failed for good: listed, shown, tried again, deleted
 //! * `python_errors` - functions that cannot be loaded, or that fail
 //! * `hostile_zips` - zips from strangers
 //! * `native` - shared libraries: results, refusals, panics
@@ -37,7 +43,10 @@ mod adding_a_source;
 mod admin;
 mod changes;
 mod components;
+mod delivery;
 mod deployment;
+mod dlq;
+mod exactly_once;
 mod faults;
 mod footprint;
 mod hostile_zips;
@@ -45,13 +54,16 @@ mod house_rules;
 mod idioms;
 mod init;
 mod keyed;
+mod lease;
 mod local;
 mod manifests;
 mod native;
 mod output;
+mod poison;
 mod python_errors;
 mod reload;
 mod replay;
+mod restarts;
 mod stopping;
 mod streams;
 mod together;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::host::Described;
 use super::instance::Instance;
 use super::library::Exported;
-use super::state::Kept;
+use super::state::Told;
 
 /// As a process's first thread has it on Linux.
 const STACK: usize = 8 << 20;
@@ -40,13 +40,13 @@ fn soon<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
 
 enum Job {
     Invoke { events: Vec<Event>, call: Call, reply: oneshot::Sender<Answer> },
-    Save { reply: oneshot::Sender<Kept> },
+    Save { reply: oneshot::Sender<Result<Told, Fault>> },
     Load { env: Env, reply: oneshot::Sender<Result<(), Fault>> },
     Close { reply: oneshot::Sender<()> },
 }
 
 /// The outcomes, and the events on their way home: memory is freed where it was allocated, which is cheaper.
-type Answer = (Result<Vec<Outcome>, Fault>, Vec<Event>);
+type Answer = (Vec<Outcome>, Vec<Event>);
 
 /// A function whose calls may block, and may rely on being on one thread.
 pub(super) struct NativeFunction {
@@ -66,8 +66,8 @@ impl NativeFunction {
                     Job::Invoke { events, call, reply } => {
                         let _ = reply.send((instance.invoke(&events, &call), events));
                     }
-                    Job::Save { reply } => drop(reply.send(instance.save())),
-                    Job::Load { env, reply } => drop(reply.send(instance.load(&env))),
+                    Job::Save { reply } => drop(reply.send(instance.hand_over())),
+                    Job::Load { env, reply } => drop(reply.send(instance.take_over(&env))),
                     Job::Close { reply } => {
                         drop(instance);
                         let _ = reply.send(());
@@ -100,11 +100,11 @@ impl Function for NativeFunction {
     async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault> {
         let events = events.to_vec();
         let (outcomes, _events) = self.ask(|reply| Job::Invoke { events, call, reply }).await?;
-        outcomes
+        Ok(outcomes)
     }
 
     async fn hand_over(&mut self) -> Result<Legacy, Fault> {
-        let Kept { env, lost } = self.ask(|reply| Job::Save { reply }).await?;
+        let Told { env, lost } = self.ask(|reply| Job::Save { reply }).await??;
         let lost = lost.iter().map(|(name, reason)| format!("{name} ({reason})")).collect();
         Ok(Legacy::Encoded { env, lost })
     }

@@ -1,30 +1,31 @@
 //! The one place that calls into a library: an instance between `open` and `close`, on its thread.
 #![allow(unsafe_code)]
 
-use std::collections::HashSet;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gaugefn_sdk::abi::{self, Slice};
 use runtime_core::Fault;
-use runtime_core::contract::{Call, Env, Event, Outcome, Returned};
+use runtime_core::contract::{Blame, Call, Env, Event, Outcome, Returned, StateKey};
+use serde::de::IgnoredAny;
 
 use super::host::Described;
 use super::library::Exported;
-use super::state::{self, Kept};
+use super::state::{self, Told};
+use crate::kept::{Called, Kept, Live, Mark, Saved};
 
 /// What a library without `save` loses, where it may have a state.
 const NO_SAVE: (&str, &str) = ("the library's state", "its table has no save");
 
 pub(super) struct Instance {
     function: abi::Function,
-    host: Described,
     pointer: *mut c_void,
-    /// Names of what could not be kept after a call and was told of.
-    told: HashSet<String>,
+    /// Where somebody else keeps its state.
+    kept: Kept,
 }
 
 impl Instance {
@@ -32,39 +33,45 @@ impl Instance {
         let function = exported.function;
         // SAFETY: the host lives as long as the process
         let pointer = function.open.map_or(null_mut(), |open| unsafe { open(host.0) });
-        Self { function, host, pointer, told: HashSet::new() }
+        // SAFETY: so do its texts
+        let name = unsafe { host.0.function_name.text() }.unwrap_or_default();
+        Self { function, pointer, kept: Kept::new(name.into()) }
     }
 
     /// All events in one crossing, unless somebody has to know what happens to each.
-    pub(super) fn invoke(&mut self, events: &[Event], call: &Call) -> Result<Vec<Outcome>, Fault> {
+    pub(super) fn invoke(&mut self, events: &[Event], call: &Call) -> Vec<Outcome> {
         // each event has as long as the first one
         let limit = call.deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        if call.env.is_none() && call.observer.is_none() {
+        if call.keep {
+            let mut kept = std::mem::replace(&mut self.kept, Kept::new(Arc::default()));
+            let outcomes = kept.run(&mut Alone { instance: self, limit }, events, call);
+            self.kept = kept;
+            return outcomes;
+        }
+        if call.observer.is_none() {
             let handed: Vec<_> = events.iter().map(handed).collect();
             let mut outcomes = vec![abi::Outcome::UNSET; events.len()];
             // SAFETY: what outcomes point to is valid where they are read
-            return Ok(self.cross(&handed, &mut outcomes, limit, |outcomes| unsafe { read(outcomes) }));
-        }
-        if let Some(env) = &call.env {
-            self.keeps_its_state()?;
-            self.load(env)?;
+            return self.cross(&handed, &mut outcomes, limit, |outcomes| unsafe { read(outcomes) });
         }
         let mut all = Vec::with_capacity(events.len());
         for (n, event) in events.iter().enumerate() {
             if let Some(observer) = &call.observer {
                 observer.begins(n);
             }
-            let (handed, mut answer) = (handed(event), [abi::Outcome::UNSET]);
-            // SAFETY: as above
-            let returned = self.cross(from_ref(&handed), &mut answer, limit, |answer| unsafe { alone(&answer[0]) });
-            let env = call.env.is_some().then(|| self.kept());
-            let outcome = Outcome { returned, env };
+            let outcome = Outcome::from(self.one(event, limit));
             if let Some(observer) = &call.observer {
                 observer.ended(n, &outcome);
             }
             all.push(outcome);
         }
-        Ok(all)
+        all
+    }
+
+    fn one(&self, event: &Event, limit: Option<Duration>) -> Returned {
+        let (handed, mut answer) = (handed(event), [abi::Outcome::UNSET]);
+        // SAFETY: what the outcome points to is valid where it is read
+        self.cross(from_ref(&handed), &mut answer, limit, |answer| unsafe { alone(&answer[0]) })
     }
 
     /// Calls the library, reads its answer, and releases it.
@@ -97,19 +104,33 @@ impl Instance {
     }
 
     /// The state as it is, and what of it cannot be told.
-    pub(super) fn save(&self) -> Kept {
-        let mut kept = Kept::default();
+    pub(super) fn save(&self) -> Told {
+        let mut told = Told::default();
         match self.function.save {
             // SAFETY: what takes the entries lives as long as the call
-            Some(save) => state::told(&mut kept, |saving| unsafe { save(self.pointer, saving) }),
-            None if self.function.open.is_some() => kept.lose(NO_SAVE.0, NO_SAVE.1),
+            Some(save) => state::told(&mut told, |saving| unsafe { save(self.pointer, saving) }),
+            None if self.function.open.is_some() => told.lose(NO_SAVE.0, NO_SAVE.1),
             None => {}
         }
-        kept
+        told
+    }
+
+    /// As [`save`](Self::save), for a successor.
+    pub(super) fn hand_over(&self) -> Result<Told, Fault> {
+        match self.kept.unreadable() {
+            None => Ok(self.save()),
+            Some(reason) => Err(Fault::function(format!("there is no state to hand over: {reason}"))),
+        }
+    }
+
+    /// Begins with this state.
+    pub(super) fn take_over(&mut self, env: &Env) -> Result<(), Fault> {
+        self.kept.reset();
+        self.load(env)
     }
 
     /// Replaces the state.
-    pub(super) fn load(&self, env: &Env) -> Result<(), Fault> {
+    fn load(&self, env: &Env) -> Result<(), Fault> {
         let Some(load) = self.function.load else {
             if env.0.is_empty() {
                 return Ok(());
@@ -122,31 +143,55 @@ impl Instance {
         // SAFETY: the entries live as long as the call
         state::given(env, |loading| unsafe { load(self.pointer, loading) })
     }
+}
 
-    /// Whether a state can live elsewhere between two calls: there is none, or the library tells and takes it.
-    fn keeps_its_state(&self) -> Result<(), Fault> {
-        let function = &self.function;
+/// An instance whose state somebody else keeps: there is one, and each event crosses alone.
+struct Alone<'a> {
+    instance: &'a Instance,
+    limit: Option<Duration>,
+}
+
+impl Live for Alone<'_> {
+    fn key(&self, _event: &Event) -> StateKey {
+        StateKey(None)
+    }
+
+    fn refusal(&self) -> Option<Fault> {
+        let function = &self.instance.function;
         if function.save.is_some() && function.load.is_some() || function.open.is_none() {
-            return Ok(());
+            return None;
         }
-        Err(Fault::config(
+        Some(Fault::config(
             "the library cannot keep its state in a store (its table has no save and load): build it with a later \
              gaugefn-sdk, or use the state 'memory'",
         ))
     }
 
-    /// The state after a call; what is not in it stays in the function, and is told of once.
-    fn kept(&mut self) -> Env {
-        let Kept { env, lost } = self.save();
-        for (name, reason) in lost {
-            if !self.told.contains(&name) {
-                // SAFETY: the host's texts live as long as the process
-                let function = unsafe { self.host.0.function_name.text() }.unwrap_or_default();
-                tracing::warn!(function, "'{name}' stays in memory: {reason}");
-                self.told.insert(name);
-            }
-        }
-        env
+    fn call(&mut self, event: &Event) -> Called {
+        let returned = self.instance.one(event, self.limit);
+        // a library may say of any event that it is of no use, also after it has worked with it
+        let is_malformed = matches!(&returned, Returned::Failed(fault) if fault.blame() == Blame::Event)
+            && serde_json::from_slice::<IgnoredAny>(&event.payload).is_err();
+        Called { returned, reached: !is_malformed }
+    }
+
+    fn save(&mut self, _key: &StateKey) -> Saved {
+        let Told { env, lost } = self.instance.save();
+        let lost = lost.into_iter().map(|(name, reason)| (name.clone(), format!("'{name}' ({reason})"))).collect();
+        Saved { mark: Mark { env, odd: false }, lost }
+    }
+
+    fn give(&mut self, _key: &StateKey, env: &Env) -> Result<(), Fault> {
+        self.instance.load(env)
+    }
+
+    fn restore(&mut self, _key: &StateKey, mark: &Mark) -> Result<(), Fault> {
+        self.instance.load(&mark.env)
+    }
+
+    fn forget(&mut self, _key: &StateKey) {
+        // an empty state is one that no library refuses
+        let _ = self.instance.load(&Env::default());
     }
 }
 
@@ -250,6 +295,7 @@ mod tests {
                 Returned::Failed(fault) => {
                     format!("{}: {fault}: {}", fault.blame().as_str(), fault.report().unwrap_or("no report"))
                 }
+                Returned::NotCalled => panic!("every event is called"),
             })
             .collect();
         let expected = [

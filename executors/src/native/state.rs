@@ -12,13 +12,13 @@ use serde::de::IgnoredAny;
 
 /// What a library told of its state.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct Told {
     pub(super) env: Env,
     /// Names of what cannot be saved, each with the reason.
     pub(super) lost: Vec<(String, String)>,
 }
 
-impl Kept {
+impl Told {
     pub(super) fn lose(&mut self, name: impl Into<String>, reason: impl Into<String>) {
         self.lost.push((name.into(), reason.into()));
     }
@@ -26,13 +26,13 @@ impl Kept {
 
 /// Where entries arrive.
 struct Taking<'a> {
-    kept: &'a mut Kept,
+    told: &'a mut Told,
     names: HashSet<String>,
 }
 
 /// Lets a library's `save` tell what it has.
-pub(super) fn told(kept: &mut Kept, save: impl FnOnce(*const Save)) {
-    let mut taking = Taking { kept, names: HashSet::new() };
+pub(super) fn told(told: &mut Told, save: impl FnOnce(*const Save)) {
+    let mut taking = Taking { told, names: HashSet::new() };
     save(&Save { size: size_of::<Save>(), handle: (&raw mut taking).cast(), put, lose });
 }
 
@@ -49,15 +49,15 @@ unsafe extern "C" fn put(handle: *mut c_void, key: Slice, value: Slice) {
         "its name came before"
     } else {
         let key = serde_json::to_vec(&name).expect("a text is JSON");
-        return taking.kept.env.0.push((key.into(), Bytes::copy_from_slice(value)));
+        return taking.told.env.0.push((key.into(), Bytes::copy_from_slice(value)));
     };
-    taking.kept.lose(name, reason);
+    taking.told.lose(name, reason);
 }
 
 unsafe extern "C" fn lose(handle: *mut c_void, name: Slice, reason: Slice) {
     // SAFETY: as for `put`
     let (taking, name, reason) = unsafe { (&mut *handle.cast::<Taking<'_>>(), name.text(), reason.text()) };
-    taking.kept.lose(name.unwrap_or_default(), reason.unwrap_or_default());
+    taking.told.lose(name.unwrap_or_default(), reason.unwrap_or_default());
 }
 
 /// Gives a state to a library's `load`.
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_a_library_tells_is_checked() {
-        let mut kept = Kept::default();
+        let mut kept = Told::default();
         // SAFETY: it is valid within the closure
         let put = |save: *const Save, key, value| unsafe { ((*save).put)((*save).handle, slice(key), slice(value)) };
         told(&mut kept, |save| {

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -16,8 +16,10 @@ use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Returned};
 use runtime_core::main_thread::MainThread;
 
-use super::memory::Memory;
+use super::keeping::Keeping;
+use super::memory::{Key, Memory};
 use super::{records, state};
+use crate::kept::Kept;
 
 /// Runs `job` on the main thread; a panic in it does not take that thread down.
 pub(super) async fn guarded<T: Send + 'static>(
@@ -82,10 +84,17 @@ impl Parts {
     }
 
     /// One event, whatever happens in it.
-    fn outcome(&self, py: Python<'_>, memory: &Memory, event: &Event, seconds: Option<f64>) -> Returned {
+    pub(super) fn outcome(
+        &self,
+        py: Python<'_>,
+        memory: &Memory,
+        event: &Event,
+        key: &Key<'_>,
+        seconds: Option<f64>,
+    ) -> Returned {
         records::enter(&event.id);
         let returned = catch_unwind(AssertUnwindSafe(|| {
-            let returned = self.returned(py, memory, event, seconds);
+            let returned = self.returned(py, memory, event, key, seconds);
             // streams that the function has broken are its own business, and its next print will tell it
             let _ = self.finish.call0(py);
             returned
@@ -94,13 +103,20 @@ impl Parts {
         returned.unwrap_or_else(|panic| Returned::Failed(panicked(&*panic)))
     }
 
-    fn returned(&self, py: Python<'_>, memory: &Memory, event: &Event, seconds: Option<f64>) -> Returned {
+    fn returned(
+        &self,
+        py: Python<'_>,
+        memory: &Memory,
+        event: &Event,
+        key: &Key<'_>,
+        seconds: Option<f64>,
+    ) -> Returned {
         let context = memory.context.bind(py);
         let input = match self.parse(py, &event.payload) {
             Ok(input) => input,
             Err(error) => return Returned::Failed(Fault::event(format!("the event is not json: {}", error.value(py)))),
         };
-        let key = match memory.enter(self.json.bind(py), &input) {
+        let key = match memory.enter(self.json.bind(py), &input, key) {
             Ok(key) => key,
             Err(error) => return Returned::Failed(self.fault(py, error)),
         };
@@ -186,7 +202,7 @@ impl Parts {
     }
 
     /// What Python raised, `SystemExit` and `KeyboardInterrupt` included.
-    fn fault(&self, py: Python<'_>, error: PyErr) -> Fault {
+    pub(super) fn fault(&self, py: Python<'_>, error: PyErr) -> Fault {
         let described = self
             .describe
             .bind(py)
@@ -240,6 +256,8 @@ pub(super) struct PythonFunction {
     main_thread: MainThread,
     /// How long `context.env` was after the last batch.
     entries: Arc<AtomicUsize>,
+    /// Where somebody else keeps the states.
+    kept: Arc<Mutex<Kept>>,
     /// Whether a successor would be in another process.
     apart: bool,
     /// The unpacked folder: a function may open its files, or import from it, at any time.
@@ -250,6 +268,7 @@ impl PythonFunction {
     /// With the context that the parts begin with.
     pub(super) fn new(
         parts: Parts,
+        function: Arc<str>,
         main_thread: MainThread,
         keep: Option<Arc<dyn Any + Send + Sync>>,
         apart: bool,
@@ -261,30 +280,41 @@ impl PythonFunction {
             memory: Arc::new(memory),
             main_thread,
             entries: Arc::default(),
+            kept: Arc::new(Mutex::new(Kept::new(function))),
             apart,
             _keep: keep,
         }
     }
 }
 
+impl PythonFunction {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[async_trait]
 impl Function for PythonFunction {
     async fn invoke(&mut self, events: &[Event], call: Call) -> Result<Vec<Outcome>, Fault> {
-        if call.env.is_some() {
-            return Err(Fault::config("durable state of a python function is not available in this version"));
-        }
         let (parts, memory, entries) = (self.parts.clone(), self.memory.clone(), self.entries.clone());
+        let kept = call.keep.then(|| Arc::clone(&self.kept));
         let events = events.to_vec();
         guarded(&self.main_thread, move || {
             // each event has as long as the first one
             let seconds = call.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_secs_f64());
             let observer = call.observer.as_deref();
             Python::attach(|py| {
+                if let Some(kept) = kept {
+                    let mut live = Keeping { py, parts: &parts, memory: &memory, seconds };
+                    let outcomes = kept.lock().unwrap_or_else(PoisonError::into_inner).run(&mut live, &events, &call);
+                    entries.store(memory.entries(py), Ordering::Relaxed);
+                    return outcomes;
+                }
                 let outcome = |(index, event)| {
                     if let Some(observer) = observer {
                         observer.begins(index);
                     }
-                    let outcome = parts.outcome(py, &memory, event, seconds).into();
+                    let outcome = parts.outcome(py, &memory, event, &Key::OfEvent, seconds).into();
                     if let Some(observer) = observer {
                         observer.ended(index, &outcome);
                     }
@@ -306,15 +336,18 @@ impl Function for PythonFunction {
         if !self.apart {
             return Ok(Legacy::Live(Box::new(Arc::clone(&self.memory))));
         }
+        if let Some(reason) = self.kept().unreadable() {
+            return Err(Fault::function(format!("there is no state to hand over: {reason}")));
+        }
         let memory = self.memory.clone();
-        let encoded = guarded(&self.main_thread, move || {
-            Python::attach(|py| memory.whole(py).map(|whole| state::encode(py, &whole)))
-        });
-        let encoded = encoded.await?.map_err(|error| Fault::function("context.env cannot be had").caused_by(error))?;
-        Ok(Legacy::Encoded { env: encoded.env, lost: encoded.lost })
+        let encoded = guarded(&self.main_thread, move || Python::attach(|py| memory.encoded(py)));
+        let (env, lost) =
+            encoded.await?.map_err(|error| Fault::function("context.env cannot be had").caused_by(error))?;
+        Ok(Legacy::Encoded { env, lost })
     }
 
     async fn take_over(&mut self, legacy: Option<Legacy>) -> Result<(), Fault> {
+        self.kept().reset();
         let older = match legacy {
             None => None,
             Some(Legacy::Live(live)) => match live.downcast::<Arc<Memory>>() {

@@ -3,6 +3,18 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use runtime_core::contract::{Env, StateKey};
+
+use super::state;
+use crate::kept::Mark;
+
+/// The key of a call's env.
+pub(super) enum Key<'a> {
+    /// It stands in the event.
+    OfEvent,
+    /// Somebody has found it already.
+    Known(&'a StateKey),
+}
 
 /// Lives as long as the function, whatever version of it runs.
 pub(super) struct Memory {
@@ -41,12 +53,16 @@ impl Memory {
         &self,
         json: &Bound<'py, PyModule>,
         input: &Bound<'py, PyAny>,
+        key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(envs) = &self.envs else { return Ok(None) };
         let py = json.py();
-        let key = match envs.find(input) {
-            Some(value) => json.getattr(intern!(py, "dumps"))?.call1((value,))?,
-            None => py.None().into_bound(py),
+        let key = match key {
+            Key::Known(key) => key.0.as_ref().into_pyobject(py)?,
+            Key::OfEvent => match envs.find(input) {
+                Some(value) => json.getattr(intern!(py, "dumps"))?.call1((value,))?,
+                None => py.None().into_bound(py),
+            },
         };
         let env = match envs.all.bind(py).get_item(&key)? {
             Some(env) => env,
@@ -61,6 +77,83 @@ impl Memory {
         let (Some(envs), Some(key)) = (&self.envs, key) else { return Ok(()) };
         let py = key.py();
         envs.all.bind(py).set_item(key, self.context.bind(py).getattr(intern!(py, "env"))?)
+    }
+
+    /// Whether the state has keys.
+    pub(super) const fn is_keyed(&self) -> bool {
+        self.envs.is_some()
+    }
+
+    /// The env of a key, where it has one.
+    pub(super) fn get<'py>(&self, py: Python<'py>, key: &StateKey) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &self.envs {
+            Some(envs) => envs.all.bind(py).get_item(&key.0),
+            None => self.whole(py).map(Some),
+        }
+    }
+
+    /// Puts an env in the place of the one that the key has.
+    pub(super) fn put(&self, py: Python<'_>, key: &StateKey, env: Bound<'_, PyAny>) -> PyResult<()> {
+        match &self.envs {
+            Some(envs) => envs.all.bind(py).set_item(&key.0, env),
+            None => self.context.bind(py).setattr(intern!(py, "env"), env),
+        }
+    }
+
+    /// The next call with this key begins with an empty env.
+    pub(super) fn forget(&self, py: Python<'_>, key: &StateKey) -> PyResult<()> {
+        match &self.envs {
+            Some(envs) if envs.all.bind(py).contains(&key.0)? => envs.all.bind(py).del_item(&key.0),
+            Some(_) => Ok(()),
+            None => self.put(py, key, PyDict::new(py).into_any()),
+        }
+    }
+
+    /// Returns to an earlier env of a key. Entries that have no text stay.
+    pub(super) fn restore(&self, py: Python<'_>, key: &StateKey, mark: &Mark) -> PyResult<()> {
+        let mut earlier = state::decode(py, &mark.env)?.into_bound(py);
+        if let Some(now) = self.get(py, key)? {
+            let encoded = state::encode(py, &now);
+            if encoded.opaque && mark.odd {
+                return Ok(());
+            }
+            if encoded.bare && mark.odd {
+                // of one of the kinds of dict that Python brings along: it keeps what makes it one
+                let same = now.call_method0(intern!(py, "copy"))?;
+                same.call_method0(intern!(py, "clear"))?;
+                same.call_method1(intern!(py, "update"), (earlier,))?;
+                earlier = same;
+            }
+            for (name, value) in encoded.lost.iter().filter_map(|left| left.entry.as_ref()) {
+                // nothing of them fits into an env that was no mapping
+                if earlier.is_instance_of::<PyDict>() && !earlier.contains(name)? {
+                    earlier.set_item(name, value)?;
+                }
+            }
+        }
+        self.put(py, key, earlier)
+    }
+
+    /// All that is kept, as text, and what is not in it, in words. An entry without a text costs no other one.
+    pub(super) fn encoded(&self, py: Python<'_>) -> PyResult<(Env, Vec<String>)> {
+        let Some(envs) = &self.envs else {
+            let encoded = state::encode(py, &self.whole(py)?);
+            let words = encoded.words().map(str::to_owned).collect();
+            return Ok((encoded.env, words));
+        };
+        let (all, mut lost) = (PyDict::new(py), Vec::new());
+        for (key, env) in envs.all.bind(py) {
+            let encoded = state::encode(py, &env);
+            lost.extend(encoded.words().map(|words| format!("{key}: {words}")));
+            if encoded.lost.is_empty() {
+                all.set_item(key, env)?;
+            } else if !encoded.opaque {
+                all.set_item(key, state::decode(py, &encoded.env)?)?;
+            }
+        }
+        let encoded = state::encode(py, &all);
+        lost.extend(encoded.words().map(str::to_owned));
+        Ok((encoded.env, lost))
     }
 
     /// All that is kept, as one object.

@@ -32,8 +32,30 @@ use lost::{Lost, shown};
 pub(super) struct Encoded {
     /// What could be encoded.
     pub(super) env: Env,
-    /// What could not, a few words for each top-level key: `'cache'.conn (a socket.socket)`.
-    pub(super) lost: Vec<String>,
+    /// What could not.
+    pub(super) lost: Vec<Left>,
+    /// Nothing could: it is one object without a text.
+    pub(super) opaque: bool,
+    /// What its entries are in has no text, so they alone are encoded.
+    pub(super) bare: bool,
+}
+
+/// What has no text.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The top-level key as Python shows it.
+    pub(super) name: String,
+    /// A few words that say more: `'cache'.conn (a socket.socket)`.
+    pub(super) words: String,
+    /// The entry itself, where it is one.
+    pub(super) entry: Option<(Py<PyAny>, Py<PyAny>)>,
+}
+
+impl Encoded {
+    /// What could not be encoded, in words.
+    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
+        self.lost.iter().map(|left| left.words.as_str())
+    }
 }
 
 /// Encodes an env of any kind. It runs no code of the function's, so it can neither raise nor change anything.
@@ -41,43 +63,51 @@ pub(super) fn encode(py: Python<'_>, env: &Bound<'_, PyAny>) -> Encoded {
     let mut encoder = Encoder::new(py);
     let mut entries = Vec::new();
     let mut lost = Vec::new();
+    let mut lose = |name: String, reason: &Lost, entry: Option<(Py<PyAny>, Py<PyAny>)>| {
+        lost.push(Left { words: reason.named(&name), name, entry });
+    };
+    let mut bare = false;
 
     let pairs = match encoder.pairs(env) {
         Some(pairs) => pairs,
         None => {
             match encoder.text(env) {
                 Ok(text) => entries.push((Bytes::new(), Bytes::from(text))),
-                Err(reason) => lost.push(reason.named("context.env")),
+                Err(reason) => lose("context.env".to_owned(), &reason, None),
             }
-            return Encoded { env: Env(entries), lost };
+            return Encoded { env: Env(entries), opaque: !lost.is_empty(), lost, bare };
         }
     };
     if !env.is_exact_instance_of::<PyDict>() {
         match encoder.empty(env) {
             Ok(text) => entries.push((Bytes::new(), Bytes::from(text))),
-            Err(reason) => lost.push(reason.named("context.env itself")),
+            Err(reason) => {
+                bare = true;
+                lose("context.env itself".to_owned(), &reason, None);
+            }
         }
     }
     // two keys may have one text: NaN is not equal to NaN
     let mut odd = HashSet::new();
     for (key, value) in pairs {
+        let entry = || Some((key.clone().unbind(), value.clone().unbind()));
         let text = match encoder.text(&key) {
             Ok(text) => text,
             Err(reason) => {
-                lost.push(reason.named("a key"));
+                lose("a key".to_owned(), &reason, entry());
                 continue;
             }
         };
         if !text.starts_with('"') && !odd.insert(text.clone()) {
-            lost.push(Lost::new("a second key with this text").named(&shown(&key)));
+            lose(shown(&key), &Lost::new("a second key with this text"), entry());
             continue;
         }
         match encoder.text(&value) {
             Ok(value) => entries.push((Bytes::from(text), Bytes::from(value))),
-            Err(reason) => lost.push(reason.named(&shown(&key))),
+            Err(reason) => lose(shown(&key), &reason, entry()),
         }
     }
-    Encoded { env: Env(entries), lost }
+    Encoded { env: Env(entries), lost, opaque: false, bare }
 }
 
 /// The env of a state.

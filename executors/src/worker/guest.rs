@@ -188,8 +188,10 @@ impl Guest {
         self.area.begin_batch(slot, batch.id);
         let progress = Arc::new(Progress { area: Arc::clone(&self.area), slot, rest: Mutex::default() });
         let call = Call {
-            env: batch.env,
-            base_version: batch.base_version,
+            keep: batch.keep,
+            states: batch.states,
+            anew: batch.anew,
+            forget: batch.forget,
             deadline: batch.limit.map(|limit| Instant::now() + limit),
             observer: Some(progress.clone()),
         };

@@ -9,11 +9,13 @@
 //!
 //! * `worker` - one process: started, asked, killed
 //! * `slot` - one place for a worker: replaced when it ends, recycled by plan
+//! * `given` - a batch that a slot has
 //! * `function` - the engine's view: one slot or several
 //! * `ears` - what a worker prints, logs and measures
 
 mod ears;
 mod function;
+mod given;
 mod slot;
 mod worker;
 

@@ -42,13 +42,14 @@ pub(crate) fn shown(outcome: &Outcome) -> String {
         Returned::Empty => "empty".to_owned(),
         Returned::Output(text) => String::from_utf8(text.to_vec()).unwrap(),
         Returned::Failed(fault) => format!("{}: {fault}", fault.blame().as_str()),
+        Returned::NotCalled => "not called".to_owned(),
     }
 }
 
 /// Calls it with one batch; results and failures as texts.
 pub(crate) async fn call(function: &mut Box<dyn Function>, payloads: &[&str]) -> Vec<String> {
     let outcomes = function.invoke(&events(payloads), Call::default()).await.unwrap();
-    assert!(outcomes.iter().all(|outcome| outcome.env.is_none()));
+    assert!(outcomes.iter().all(|outcome| outcome.states.is_empty()));
     outcomes.iter().map(shown).collect()
 }
 

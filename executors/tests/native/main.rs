@@ -2,7 +2,7 @@
 //!
 //! * `bed` - a function of a library, called like the engine calls it
 //! * `carry` - a state goes on in a newer version
-//! * `one_by_one` - batches that somebody follows event by event, and states that a store keeps
+//! * `one_by_one` - batches that somebody follows event by event
 //! * `calls` - many calls
 //!
 //! What a user sees of libraries is in `tests/it/native.rs` of the package `gaugefn`.

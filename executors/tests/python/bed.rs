@@ -120,8 +120,8 @@ impl Running {
         let event = Event::new(format!("e{}", self.calls), event.as_bytes().to_vec());
         let mut outcomes = self.function.invoke(&[event], call).await.unwrap();
         assert_eq!(outcomes.len(), 1);
-        let Outcome { returned, env } = outcomes.remove(0);
-        assert!(env.is_none());
+        let Outcome { returned, states } = outcomes.remove(0);
+        assert!(states.is_empty());
         returned
     }
 

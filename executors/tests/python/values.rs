@@ -79,6 +79,7 @@ async fn a_batch_has_one_outcome_per_event_in_order() {
             Returned::Output(text) => String::from_utf8(text.to_vec()).unwrap(),
             Returned::Empty => "empty".into(),
             Returned::Failed(fault) => format!("{:?}", fault.blame()),
+            Returned::NotCalled => "not called".into(),
         })
         .collect();
     assert_eq!(returned, ["[1, 10, \"id-1\", 1]", "Function", "Event", "[5, 2, \"id-5\", 1]"]);

@@ -33,7 +33,7 @@ async fn batches_go_through_and_their_outcomes_stand_in_the_shared_area() {
     // two in flight; the last batch does not fit into the area
     let batches = [events(50, 100), events(3, 10), events(4, 30 << 20)];
     for (id, events) in (1..).zip(&batches) {
-        let batch = BatchRef { id, limit: None, env: None, base_version: None, events };
+        let batch = BatchRef { id, events, ..BatchRef::default() };
         let send = outgoing.send(|out| batch.encode(out));
         if id == 1 {
             send.await.unwrap();
@@ -64,7 +64,7 @@ async fn finished_outcomes_outlive_a_child_that_is_killed_in_the_middle() {
     let spawned = as_child("serve 3").spawn().unwrap();
     let mut outgoing = Outgoing::new(spawned.socket);
     let events = events(5, 1000);
-    let batch = BatchRef { id: 1, limit: None, env: None, base_version: None, events: &events };
+    let batch = BatchRef { id: 1, events: &events, ..BatchRef::default() };
     let sent = Instant::now();
     outgoing.send(|out| batch.encode(out)).await.unwrap();
     let running = || spawned.area.progress(1).and_then(|progress| progress.running);
@@ -89,7 +89,7 @@ async fn whenever_a_child_is_killed_its_outcomes_are_whole() {
     for round in 0..30 {
         let spawned = as_child("serve 9999").spawn().unwrap();
         let mut outgoing = Outgoing::new(spawned.socket);
-        let batch = BatchRef { id: 2, limit: None, env: None, base_version: None, events: &events };
+        let batch = BatchRef { id: 2, events: &events, ..BatchRef::default() };
         outgoing.send(|out| batch.encode(out)).await.unwrap();
         // somewhere in the middle, each time a little later
         let begun = || spawned.area.progress(0).is_some_and(|progress| progress.finished > 0);

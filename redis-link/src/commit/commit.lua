@@ -2,7 +2,7 @@
 -- script is not rolled back.
 --
 -- KEYS as they are met below; ARGV likewise, every list with its length in front.
--- answers { 'done' }, { 'again' }, { 'lost', id... }, { 'stale', key... } or { 'type', key, wanted }
+-- answers { 'done' }, { 'again' }, { 'fenced' }, { 'lost', id... }, { 'stale', key... } or { 'type', key, wanted }
 local key, arg = 0, 0
 local function next_key()
   key = key + 1
@@ -33,7 +33,22 @@ if next_arg() == '1' then
   end
 end
 
--- 2. ownership
+-- 2. leases: one whose time is over counts until somebody else has it
+local fences = {}
+for i = 1, tonumber(next_arg()) do
+  local fence = { key = next_key(), holder = next_arg() }
+  fence.print = next_list()[1]
+  fences[i] = fence
+  local kind = redis.call('TYPE', fence.key).ok
+  if kind ~= 'none' and kind ~= 'hash' then
+    return { 'type', fence.key, 'hash' }
+  end
+  if redis.call('HGET', fence.key, 'holder') ~= fence.holder then
+    return { 'fenced' }
+  end
+end
+
+-- 3. ownership
 local ids = next_list()
 local stream, group
 if #ids > 0 then
@@ -62,7 +77,7 @@ if #ids > 0 then
   end
 end
 
--- 3. versions
+-- 4. versions
 local states, stale = {}, { 'stale' }
 for i = 1, tonumber(next_arg()) do
   local state = { key = next_key(), base = next_arg(), version = next_arg(), clear = next_arg(), ttl = next_arg() }
@@ -80,7 +95,7 @@ if #stale > 1 then
   return stale
 end
 
--- 4. types of what is added to
+-- 5. types of what is added to
 local writes, kinds = {}, {}
 for i = 1, tonumber(next_arg()) do
   local write = { kind = next_arg() }
@@ -98,7 +113,7 @@ for i = 1, tonumber(next_arg()) do
   writes[i] = write
 end
 
--- 5. outputs
+-- 6. outputs
 for _, write in ipairs(writes) do
   if write.kind == 'add' then
     if write.length == '0' then
@@ -117,7 +132,7 @@ for _, write in ipairs(writes) do
   end
 end
 
--- 6. states; unpack takes some thousands of values, a state may have more
+-- 7. states; unpack takes some thousands of values, a state may have more
 for _, state in ipairs(states) do
   if state.clear == '1' then
     redis.call('DEL', state.key)
@@ -134,7 +149,12 @@ for _, state in ipairs(states) do
   end
 end
 
--- 7. acknowledgement
+-- 8. acknowledgement, and what it was made of
+for _, fence in ipairs(fences) do
+  if fence.print then
+    redis.call('HSET', fence.key, 'f', fence.print)
+  end
+end
 if #ids > 0 then
   redis.call('XACK', stream, group, unpack(ids))
 end

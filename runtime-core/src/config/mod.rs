@@ -13,10 +13,12 @@
 //! * [`section`] - one table: all its problems at once, or its typed options
 //! * [`settings`] - the whole configuration as it is used
 //! * `reader` - from the tree to the settings
+//! * `failures` - the part of it about failed events, and where they are kept
 //! * [`schema`] - the JSON Schema of the whole, composed from the registered components
 //! * [`reserved`] - names that later versions will give a meaning
 //! * [`suggest`] - did you mean
 
+mod failures;
 pub mod layers;
 mod reader;
 pub mod reserved;

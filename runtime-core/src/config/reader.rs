@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 
 use super::section::{Problem, Section, unknown_key};
 use super::settings::{
-    Choice, ErrorOptions, FunctionOptions, FunctionSettings, Isolation, LogOptions, ReloadOptions, Scope, Settings,
-    Standby, StateOptions, Then,
+    Choice, FunctionOptions, FunctionSettings, Isolation, LogOptions, ReloadOptions, Scope, Settings, Standby,
+    StateOptions,
 };
 use super::{reserved, suggest, tree};
 use crate::contract::{Executor, Loader, Sink, Source, StateStore};
@@ -26,7 +26,7 @@ fn is_label(label: &str) -> bool {
 }
 
 impl Reader {
-    fn section(&self, path: impl Into<String>, value: Option<Value>) -> Section {
+    pub(super) fn section(&self, path: impl Into<String>, value: Option<Value>) -> Section {
         // YAML has a null where nothing is written below a key
         let value = value.filter(|value| !matches!(value.kind, ValueKind::Nil)).unwrap_or_else(super::layers::empty);
         Section::new(path, value, self.fallback.clone())
@@ -122,14 +122,15 @@ impl Reader {
         let has = |table: &Section, role: &str| table.get(role).is_some();
         let has_source = has(&table, "source");
         let has_loader = has(&table, "loader");
+        let has_letters = has(&table, "dead_letters");
         let source = part(self, &mut table, "source");
         let loader = part(self, &mut table, "loader");
         let executor = part(self, &mut table, "executor");
         let state = part(self, &mut table, "state");
         let errors = part(self, &mut table, "errors");
+        let letters = part(self, &mut table, "dead_letters");
         let sinks = table.take("sinks");
         let mut options = self.options(&table);
-        let errors = self.errors(&errors);
 
         let executor = self.choose::<dyn Executor>(executor, Some("python"));
         let source = if has_source {
@@ -154,11 +155,23 @@ impl Reader {
             let message = format!("'{key}' is no JSON pointer; write '/{key}' for the value of '{key}'");
             self.problems.push(state.problem("key", message));
         }
+        let scope = state.problem("scope", "");
         let state = self.choose::<dyn StateStore>(state, Some("memory"));
+        if let Some(store) = state.as_ref().filter(|store| store.entry.durable && state_options.scope == Scope::Worker)
+        {
+            let message = format!(
+                "'worker' is for state that ends with the process, and the store '{}' keeps it; set state.key, or \
+                 workers = 1",
+                store.entry.name
+            );
+            self.problems.push(Problem { message, ..scope });
+        }
         if let (Some(source), Some(executor)) = (&source, &executor) {
             self.workers(&table, &mut options, source, executor, &state_options);
         }
         let sinks = self.sinks(&path, sinks);
+        let (errors, dead_letters) =
+            self.failures(&errors, has_letters.then_some(letters), source.as_ref(), state.as_ref(), sinks.as_deref());
         Some(FunctionSettings {
             name,
             options,
@@ -168,13 +181,14 @@ impl Reader {
             reload,
             executor: executor?,
             state: state?,
+            dead_letters,
             state_options,
             sinks: sinks?,
         })
     }
 
     fn options(&mut self, table: &Section) -> FunctionOptions {
-        let parts = ["source", "loader", "executor", "state", "errors", "sinks"];
+        let parts = ["source", "loader", "executor", "state", "errors", "dead_letters", "sinks"];
         let (own, problems) = table.read::<FunctionOptions>(&[]);
         // a slip in the name of a part is worth the name of the part
         let mended = problems.into_iter().map(|problem| match problem.path.rsplit_once('.') {
@@ -254,17 +268,6 @@ impl Reader {
         }
     }
 
-    fn errors(&mut self, section: &Section) -> ErrorOptions {
-        let (errors, problems) = section.read::<ErrorOptions>(&[]);
-        self.problems.extend(problems);
-        let errors = errors.unwrap_or_default();
-        if errors.then == Then::DeadLetter {
-            self.problems
-                .push(section.problem("then", "'dead_letter' is not available in this version; use skip or stop"));
-        }
-        errors
-    }
-
     fn sinks(&mut self, path: &str, sinks: Option<Value>) -> Option<Vec<(String, Choice<dyn Sink>)>> {
         let section = self.section(format!("{path}.sinks"), sinks);
         let table = self.entries_of(&section)?;
@@ -288,7 +291,7 @@ impl Reader {
     }
 
     /// The component that a table names, with all problems of its options noted.
-    fn choose<R: Role + ?Sized>(&mut self, mut section: Section, implied: Option<&str>) -> Option<Choice<R>>
+    pub(super) fn choose<R: Role + ?Sized>(&mut self, mut section: Section, implied: Option<&str>) -> Option<Choice<R>>
     where
         Entry<R>: inventory::Collect,
     {

@@ -3,10 +3,7 @@
 
 /// Components of later versions, by role.
 const COMPONENTS: &[(&str, &[&str])] =
-    &[("source", &["http", "cron", "nats"]), ("state", &["file", "redis"]), ("sink", &["http", "nats", "prometheus"])];
-
-/// Options of `[functions.NAME.state]` of later versions, whatever the store.
-pub const STATE: &[&str] = &["ttl", "max_bytes"];
+    &[("source", &["http", "cron", "nats"]), ("sink", &["http", "nats", "prometheus"])];
 
 /// Whether this role will have a component of this name.
 #[must_use]

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::section::schema_of;
-use super::settings::{AdminOptions, ErrorOptions, FunctionOptions, LogOptions};
-use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
+use super::settings::{AdminOptions, ErrorTable, FunctionOptions, LogOptions};
+use crate::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
 use crate::registry::{Entry, Registry, Role, Shared};
 
 /// The schema of the whole file.
@@ -21,7 +21,11 @@ pub fn whole() -> Result<Value, Fault> {
         .insert("executor".to_owned(), any_of::<dyn Executor>("what runs the code; python without a table", false)?);
     properties
         .insert("state".to_owned(), any_of::<dyn StateStore>("what keeps context.env; memory without a table", false)?);
-    properties.insert("errors".to_owned(), closed(value_of::<ErrorOptions>()));
+    properties.insert("errors".to_owned(), closed(value_of::<ErrorTable>()));
+    let letters = "what keeps events that failed for good, with errors.then = \"dead_letter\"; without a table it is \
+                   `redis` where the source is of Redis, else `file` beside the state's or the source's file, else \
+                   `redis` where the state or a sink is of Redis";
+    properties.insert("dead_letters".to_owned(), any_of::<dyn DeadLetters>(letters, true)?);
     let sinks =
         any_of::<dyn Sink>("where a result goes; `use` may be left out where the label is a component's name", false)?;
     let label = json!("^[a-z][a-z0-9_-]*$");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reader::Reader;
 use super::section::{Problem, Section};
-use crate::contract::{Executor, Fault, Loader, Sink, Source, StateStore};
+use crate::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
 use crate::options::{Size, Span};
 use crate::registry::{Entry, Role};
 
@@ -67,7 +67,8 @@ pub struct FunctionOptions {
     pub timeout: Span,
     /// How long a stop waits for events in flight.
     pub drain: Span,
-    /// Workers of this function. More than one needs a queue as the source, and `state.scope = "worker"`.
+    /// Workers of this function. More than one needs a queue as the source, and `state.key` or
+    /// `state.scope = "worker"`.
     pub workers: u32,
     /// Where the function runs.
     pub isolation: Isolation,
@@ -176,11 +177,45 @@ pub enum ReloadState {
     Reset,
 }
 
-/// `[functions.NAME.errors]`: what happens when a call fails.
+/// `[functions.NAME.errors]`: what happens when a call fails; some defaults are those of the source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct ErrorOptions {
+pub struct ErrorTable {
     /// How often a failed event is tried again. A newer value of a latest-value source ends all pending retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", extend("x-default" = "`3` for `redis_stream`, else `0`"))]
+    pub retries: Option<u32>,
+    /// The wait before the first retry; it doubles with each, with jitter, up to a minute.
+    pub backoff: Span,
+    /// What happens when all attempts have failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Then", extend("x-default" = "`dead_letter` for `redis_stream`, else `skip`"))]
+    pub then: Option<Then>,
+}
+
+impl Default for ErrorTable {
+    fn default() -> Self {
+        Self { retries: None, backoff: Span::millis(200), then: None }
+    }
+}
+
+impl ErrorTable {
+    /// What is in force where the source is a queue that loses nothing by itself, and where it is not.
+    #[must_use]
+    pub fn resolve(&self, keeps_events: bool) -> ErrorOptions {
+        let (retries, then) = if keeps_events { (3, Then::DeadLetter) } else { (0, Then::Skip) };
+        ErrorOptions {
+            retries: self.retries.unwrap_or(retries),
+            backoff: self.backoff,
+            then: self.then.unwrap_or(then),
+        }
+    }
+}
+
+/// What happens when a call fails, as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorOptions {
+    /// How often a failed event is tried again.
     pub retries: u32,
     /// The wait before the first retry; it doubles with each, with jitter, up to a minute.
     pub backoff: Span,
@@ -190,7 +225,7 @@ pub struct ErrorOptions {
 
 impl Default for ErrorOptions {
     fn default() -> Self {
-        Self { retries: 0, backoff: Span::millis(200), then: Then::Skip }
+        ErrorTable::default().resolve(false)
     }
 }
 
@@ -200,7 +235,7 @@ impl Default for ErrorOptions {
 pub enum Then {
     /// Log, count and go on; the old result stays.
     Skip,
-    /// Keep the event with its error (not available in this version).
+    /// Keep the event with its error; `gaugefn dlq` shows it and tries it again.
     DeadLetter,
     /// End the process with 76.
     Stop,
@@ -230,6 +265,8 @@ pub struct FunctionSettings {
     pub reload: ReloadOptions,
     /// What runs it.
     pub executor: Choice<dyn Executor>,
+    /// What keeps events that failed for good; there exactly where `errors.then` is `dead_letter`.
+    pub dead_letters: Option<Choice<dyn DeadLetters>>,
     /// What keeps its state.
     pub state: Choice<dyn StateStore>,
     /// What all stores have in common.

@@ -1,6 +1,7 @@
 //! What travels from a source to the commit.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -18,18 +19,32 @@ pub struct Event {
     pub id: String,
     /// The event as its source had it. It may be malformed: that is this event's fault, never the source's.
     pub payload: Payload,
-    /// How often the function was called with this event, this call included. A source that cannot know says 1.
+    /// How often the function was called with this event by this process, this call included. Calls that ended with
+    /// the process that made them are not among them.
     pub attempt: u32,
+    /// How often it was delivered to any process, this time included. A source that cannot know says 1. Much more than
+    /// the attempts means that handling it ends processes.
+    pub deliveries: u32,
     /// When the source read it.
     pub received: Instant,
     /// The input's fingerprint where the source compares its values; durable state keeps it in the same commit.
     pub fingerprint: Option<Fingerprint>,
+    /// Which of the keyed states its call uses, as JSON text; noted by the engine, where states are kept for keys.
+    pub key: Option<Arc<str>>,
 }
 
 impl Event {
     /// A first attempt, received now.
     pub fn new(id: impl Into<String>, payload: impl Into<Payload>) -> Self {
-        Self { id: id.into(), payload: payload.into(), attempt: 1, received: Instant::now(), fingerprint: None }
+        Self {
+            id: id.into(),
+            payload: payload.into(),
+            attempt: 1,
+            deliveries: 1,
+            received: Instant::now(),
+            fingerprint: None,
+            key: None,
+        }
     }
 }
 
@@ -97,6 +112,19 @@ impl Receipt {
         }
     }
 
+    /// Takes these events out, given by their places in the batch in ascending order: they are settled by the receipt
+    /// that is returned, the others by this one, each in their old order.
+    #[must_use]
+    pub fn split(&mut self, places: &[usize]) -> Self {
+        Self(self.0.as_mut().map(|settle| settle.split(places)))
+    }
+
+    /// Whether somebody is told, so that events whose receipt is dropped come again.
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// What a transaction needs in order to acknowledge these events itself; see [`Settle::enlist`]. None for sources
     /// that can only be told.
     #[must_use]
@@ -117,6 +145,9 @@ pub trait Settle: Send + Sync {
     /// May be called again with the same verdicts after a fault, and only then. A verdict that comes too late
     /// (the entry has another owner by now) is `Ok`.
     async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault>;
+
+    /// Takes these events out, given by their places in ascending order, for a receipt of their own.
+    fn split(&mut self, places: &[usize]) -> Box<dyn Settle>;
 
     /// What the transaction of the source's [`Domain`](super::Domain) needs in order to acknowledge all events of the
     /// batch together with results and state. Whoever runs that transaction knows the type; the engine does not. After a

@@ -1,8 +1,13 @@
 //! What belongs together: the results, the state and the acknowledgement of one batch.
 
+use std::any::Any;
 use std::fmt;
 
+use async_trait::async_trait;
+
 use super::batch::{Receipt, Verdict};
+use super::fault::Fault;
+use super::letters::Letter;
 use super::sink::Output;
 use super::state::{StateKey, Versioned};
 
@@ -26,13 +31,57 @@ impl fmt::Display for Domain {
     }
 }
 
+/// Runs what the parts of a [`Domain`] enlist, all or nothing.
+#[async_trait]
+pub trait Transaction: Send + Sync {
+    /// What kind of place it is, for people: `redis`.
+    fn name(&self) -> &'static str;
+
+    /// Puts together what belongs to one commit.
+    ///
+    /// # Errors
+    /// A part that this domain does not know, or too many of them.
+    fn prepare(&self, parts: Vec<Box<dyn Any + Send>>) -> Result<Box<dyn Prepared>, Fault>;
+
+    /// Why one transaction cannot span these keys; None where it can.
+    ///
+    /// # Errors
+    /// The place is away.
+    async fn obstacle(&self, keys: &[String]) -> Result<Option<String>, Fault>;
+}
+
+/// A commit that is put together.
+#[async_trait]
+pub trait Prepared: Send + Sync {
+    /// Runs it. After a fault with `retry` it is run again, which writes nothing twice.
+    ///
+    /// # Errors
+    /// With `retry`: the place is away. Without: this commit can never be run; nothing of it is written.
+    async fn run(&self) -> Result<Decision, Fault>;
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Everything is written, now or by an earlier try.
+    Done,
+    /// Events with these ids belong to somebody else by now. Nothing is written.
+    Lost(Vec<String>),
+    /// Somebody else has saved some of the states in between. Nothing is written.
+    Stale,
+    /// Somebody else has the lease. Nothing is written.
+    Fenced,
+}
+
 /// One batch's effects, on their way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Commit {
     /// For every sink. Empty results are not among them.
     pub outputs: Vec<Output>,
     /// For the store; nothing where the state is not durable.
     pub states: Vec<(StateKey, Versioned)>,
+    /// For the dead letters.
+    pub letters: Vec<Letter>,
     /// For the source, one per event.
     pub verdicts: Vec<Verdict>,
     /// Takes the verdicts, last.

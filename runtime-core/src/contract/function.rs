@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::batch::{Event, Payload};
 use super::fault::Fault;
 use super::loader::Module;
-use super::state::Env;
+use super::state::{Env, StateKey};
 
 /// What the function's context tells of its surroundings; information only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,10 +94,17 @@ pub trait Observer: fmt::Debug + Send + Sync {
 /// What goes with the events of one call.
 #[derive(Debug, Clone, Default)]
 pub struct Call {
-    /// The state to start from, where a store asked for it; `None` means: whatever the function holds.
-    pub env: Option<Env>,
-    /// The version that `env` was loaded with.
-    pub base_version: Option<u64>,
+    /// Whether somebody else keeps the states. Then a call that fails leaves no trace in them, as far as they can be
+    /// encoded, and the outcomes bring every state that the batch has changed. Where the function's process ends with
+    /// the batch, or has ended since the last one, nothing is called over again: see [`Returned::NotCalled`].
+    pub keep: bool,
+    /// With `keep`: states that take the place of what the function holds for their keys. Other keys go on as they are;
+    /// one that the function does not know begins empty.
+    pub states: Vec<(StateKey, Env)>,
+    /// With `keep`: that `states` has all that this batch needs, so that a function whose memory is gone may go on.
+    pub anew: bool,
+    /// With `keep`: states that the function need not hold any longer.
+    pub forget: Vec<StateKey>,
     /// When the first event has to be finished; each further one has as long.
     pub deadline: Option<Instant>,
     /// Told of each event, where somebody has to know.
@@ -113,6 +120,9 @@ pub enum Returned {
     Output(Payload),
     /// The call failed. [`Fault::report`] has the traceback.
     Failed(Fault),
+    /// Only with [`Call::keep`]: the process that held the states has ended, so nothing is known of this event, or it
+    /// was not called at all. Whoever keeps the states gives it again, with them.
+    NotCalled,
 }
 
 /// What a function made of one event, and the state after it where the store asks for one.
@@ -120,13 +130,14 @@ pub enum Returned {
 pub struct Outcome {
     /// The result.
     pub returned: Returned,
-    /// The state after this event; `None` where it stays in the function.
-    pub env: Option<Env>,
+    /// With [`Call::keep`], states as they are after the whole batch: those that it has changed, each with one of the
+    /// outcomes.
+    pub states: Vec<(StateKey, Env)>,
 }
 
 impl From<Returned> for Outcome {
     fn from(returned: Returned) -> Self {
-        Self { returned, env: None }
+        Self { returned, states: Vec::new() }
     }
 }
 

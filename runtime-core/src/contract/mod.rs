@@ -12,22 +12,28 @@
 //! * [`function`] - code that can be called: [`Executor`], [`Function`], [`Outcome`]
 //! * [`state`] - what is kept between calls: [`StateStore`]
 //! * [`sink`] - where results go: [`Sink`], [`Output`]
-//! * [`commit`] - what belongs together: [`Commit`], [`Domain`]
+//! * [`commit`] - what belongs together: [`Commit`], [`Domain`], [`Transaction`]
+//! * [`lease`] - one process of several: [`Lease`]
+//! * [`letters`] - events that failed for good: [`DeadLetters`]
 //! * [`fault`] - what went wrong and whose fault it is: [`Fault`]
 
 pub mod batch;
 pub mod commit;
 pub mod fault;
 pub mod function;
+pub mod lease;
+pub mod letters;
 pub mod loader;
 pub mod sink;
 pub mod source;
 pub mod state;
 
 pub use batch::{Batch, Event, Payload, Receipt, Settle, Verdict};
-pub use commit::{Commit, Domain};
+pub use commit::{Commit, Decision, Domain, Prepared, Transaction};
 pub use fault::{Blame, Fault};
 pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Pipeline, Returned};
+pub use lease::{Lease, Tenure};
+pub use letters::{DeadLetters, Filed, Letter};
 pub use loader::{Loader, Module, Places, Revision};
 pub use sink::{Output, Sink};
 pub use source::{Delivery, Pull, Source};

@@ -56,6 +56,11 @@ pub trait Sink: Send {
         None
     }
 
+    /// Keys that writes touch, in a place that spreads keys over servers; None where they depend on the results.
+    fn keys(&self) -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+
     /// What the function's context tells of this sink.
     fn facts(&self) -> Facts {
         Facts::default()

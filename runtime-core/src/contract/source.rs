@@ -1,13 +1,16 @@
 //! Where events come from.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::batch::Batch;
-use super::commit::Domain;
+use super::batch::{Batch, Payload};
+use super::commit::{Domain, Transaction};
 use super::fault::Fault;
 use super::function::Facts;
+use super::lease::Lease;
 use crate::change::Fingerprint;
 
 /// What a source promises about its events.
@@ -93,12 +96,37 @@ pub trait Source: Send {
         None
     }
 
+    /// What runs the transactions of its domain.
+    fn transaction(&self) -> Option<Arc<dyn Transaction>> {
+        None
+    }
+
+    /// Keys that an acknowledgement touches, in a place that spreads keys over servers.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What makes one process of several the only one that reads this source.
+    fn lease(&self) -> Option<Box<dyn Lease>> {
+        None
+    }
+
+    /// What the transaction of the source's domain needs in order to feed these payloads to the source once more, as new
+    /// events, one part for each. None where it takes nothing back.
+    ///
+    /// # Errors
+    /// Payloads that this source could not have given.
+    fn feed(&self, _payloads: &[Payload]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
+        Ok(None)
+    }
+
     /// What the function's context tells of this source.
     fn facts(&self) -> Facts {
         Facts::default()
     }
 
-    /// Called once, after the last receipt. Errors are logged.
+    /// Called after the last receipt, and when another process has become the one that reads it; then it may be asked
+    /// for events again later. Errors are logged.
     ///
     /// # Errors
     /// Whatever could not be given back.

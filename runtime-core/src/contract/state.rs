@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::commit::Domain;
 use super::fault::Fault;
+use super::lease::Lease;
 use crate::change::Fingerprint;
 
 /// A function's state as bytes: one entry for each top-level key of `context.env`, in their order. Both halves are
@@ -14,7 +15,7 @@ use crate::change::Fingerprint;
 pub struct Env(pub Vec<(bytes::Bytes, bytes::Bytes)>);
 
 /// Which state: the whole function's (`None`), or that of one value found at the configured JSON pointer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct StateKey(pub Option<String>);
 
 /// A state with what guards it.
@@ -52,6 +53,14 @@ pub trait StateStore: Send + Sync {
     /// The backend is away, or what it holds is no state.
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault>;
 
+    /// Whether these states can be saved at all. Asked before anything of their batch is written.
+    ///
+    /// # Errors
+    /// One is too large perhaps; the sentence names what makes it so.
+    fn check(&self, _states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Saves all of them or none. Each must carry its loaded version plus one; without a loaded one, 1. After a fault
     /// with `retry` it is called again with the same states, which may have been saved the first time: that is no
     /// reason to call them stale.
@@ -74,6 +83,16 @@ pub trait StateStore: Send + Sync {
 
     /// The place whose transaction could include a save.
     fn domain(&self) -> Option<Domain> {
+        None
+    }
+
+    /// Keys that a save touches, in a place that spreads keys over servers: one for each kind of them.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What makes one process of several the only one that uses the un-keyed state; asked only where there is no key.
+    fn lease(&self) -> Option<Box<dyn Lease>> {
         None
     }
 }

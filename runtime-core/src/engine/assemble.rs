@@ -7,7 +7,7 @@ use super::board::Board;
 use super::reload::{Reload, announce, wanted};
 use crate::config::Section;
 use crate::config::settings::{ErrorOptions, FunctionSettings, Isolation};
-use crate::contract::{Brief, Facts, Fault, Function, Health, Sink, Source, StateStore};
+use crate::contract::{Brief, DeadLetters, Facts, Fault, Function, Health, Sink, Source, StateStore};
 use crate::isolation::{Isolate, Workers};
 use crate::main_thread::MainThread;
 use crate::registry::Site;
@@ -21,9 +21,15 @@ pub struct Parts {
     /// The loaded code.
     pub function: Box<dyn Function>,
     /// What keeps its state.
-    pub state: Box<dyn StateStore>,
+    pub state: Arc<dyn StateStore>,
+    /// Where in an event the key of its state stands; without it there is one state.
+    pub state_key: Option<String>,
     /// Where results go, by label.
     pub sinks: Vec<(String, Box<dyn Sink>)>,
+    /// Where events go that failed for good, where the policy wants it.
+    pub dead_letters: Option<Box<dyn DeadLetters>>,
+    /// For dead letters: what the source is and reads.
+    pub origin: Arc<str>,
     /// What happens when a call fails.
     pub errors: ErrorOptions,
     /// How long a stop waits for events in flight.
@@ -72,6 +78,10 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
         sinks.push((label.clone(), (choice.entry.build)(&choice.section, &site).await?));
     }
     let apart = settings.options.isolation == Isolation::Process;
+    let mut dead_letters = None;
+    if let Some(choice) = &settings.dead_letters {
+        dead_letters = Some((choice.entry.build)(&choice.section, &site).await?);
+    }
     let executor = if apart {
         let (executor, section) = (settings.executor.entry.name, settings.executor.section.clone());
         let isolate = around.isolate.as_ref().ok_or_else(|| {
@@ -84,6 +94,9 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
     } else {
         (settings.executor.entry.build)(&settings.executor.section, &site).await?
     };
+    let reads = source.facts().input_key;
+    let origin =
+        [Some(settings.source.entry.name.to_owned()), reads].into_iter().flatten().collect::<Vec<_>>().join(" ");
     let facts = sinks.iter().fold(source.facts(), |facts, (_, sink)| facts.or(sink.facts()));
     let name: Arc<str> = settings.name.as_str().into();
     let brief = Brief {
@@ -119,8 +132,11 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
         name,
         source,
         function,
-        state,
+        state: state.into(),
+        state_key: settings.state_options.key.clone(),
         sinks,
+        dead_letters,
+        origin: origin.into(),
         errors: settings.errors.clone(),
         drain: settings.options.drain.0,
         reload,

@@ -18,6 +18,8 @@ pub const BEAT: Duration = Duration::from_secs(1);
 pub struct Status {
     /// Whether the function is loaded and its loop runs.
     pub running: bool,
+    /// Who runs it at the moment, where that is another process and this one stands by.
+    pub standby: Option<String>,
     /// The content hash of its code.
     pub revision: Option<String>,
     /// Why newer code was not taken.
@@ -78,6 +80,12 @@ impl Board {
                 status.troubles.remove(part);
             }
         });
+    }
+
+    /// The content hash of a function's code.
+    #[must_use]
+    pub fn revision(&self, function: &str) -> Option<String> {
+        self.lock().functions.get(function)?.revision.clone()
     }
 
     /// The supervisor is alive.

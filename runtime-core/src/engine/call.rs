@@ -1,4 +1,4 @@
-//! The second stage: calls the function, decides about further attempts, makes the commit.
+//! The second stage of a function that holds its state itself: calls it, and sorts the outcomes.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,27 +8,23 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::backoff::retry_wait;
-use super::board::Board;
-use super::meters::Meters;
+use super::policy::{Policy, has_failed, is_retryable};
 use super::reload::Successor;
 use super::run::{Again, End, Journey};
-use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{Batch, Blame, Call, Commit, Event, Fault, Function, Outcome, Output, Returned, Verdict};
+use crate::config::settings::Then;
+use crate::contract::{Call, Commit, Event, Fault, Function, Outcome};
 
 /// The second stage of a function.
 pub(super) struct Caller<'a> {
-    pub(super) name: &'a str,
+    pub(super) policy: Policy<'a>,
     pub(super) function: &'a mut Box<dyn Function>,
-    pub(super) board: &'a Board,
-    pub(super) errors: &'a ErrorOptions,
     pub(super) latest: bool,
     pub(super) to_commit: mpsc::Sender<(Journey, Commit)>,
     pub(super) give_back: mpsc::UnboundedSender<Again>,
-    pub(super) meters: &'a Meters,
 }
 
 /// Batches that a function has at hand: the one that it works on and the next one, so that it never waits for us.
-const AT_HAND: usize = 2;
+pub(super) const AT_HAND: usize = 2;
 
 /// A batch that was given and is not answered.
 struct Given {
@@ -44,7 +40,7 @@ impl Caller<'_> {
         successors: mpsc::Receiver<Successor>,
     ) -> Option<End> {
         // where a failure ends everything, nothing may have been called after it
-        let in_turn = self.latest || self.errors.then == Then::Stop;
+        let in_turn = self.latest || self.policy.errors.then == Then::Stop;
         let ended = if !in_turn && self.function.pipeline().is_some() {
             self.run_ahead(calls, successors).await
         } else {
@@ -67,11 +63,12 @@ impl Caller<'_> {
                 biased;
                 () = self.to_commit.closed() => return Err(None),
                 Some(successor) = successors.recv() => {
-                    successor.take_over(self.function).await;
+                    let _ = successor.take_over(self.function).await;
                     continue;
                 }
                 journey = calls.recv() => journey.ok_or(None)?,
             };
+            let Some(journey) = self.begin(journey).await? else { continue };
             let outcomes = self.call(&journey.batch.events).await.map_err(|fault| Some(End::Fault(fault)))?;
             self.settle(journey, outcomes).await?;
         }
@@ -95,14 +92,17 @@ impl Caller<'_> {
                 () = self.to_commit.closed() => return Err(None),
                 Some(successor) = successors.recv() => {
                     self.finish_all(&mut given).await?;
-                    successor.take_over(self.function).await;
+                    let _ = successor.take_over(self.function).await;
                     // a version without would be another executor's, and there is one executor
                     self.function.pipeline().ok_or(None)?;
                 }
                 journey = calls.recv() => match journey {
                     Some(journey) => {
-                        pipeline.give(journey.batch.events.as_slice().into(), Call::default()).await;
-                        given.push_back(Given { journey, since: Instant::now() });
+                        if let Some(journey) = self.begin(journey).await? {
+                            let pipeline = self.function.pipeline().ok_or(None)?;
+                            pipeline.give(journey.batch.events.as_slice().into(), Call::default()).await;
+                            given.push_back(Given { journey, since: Instant::now() });
+                        }
                     }
                     None => {
                         self.finish_all(&mut given).await?;
@@ -112,6 +112,14 @@ impl Caller<'_> {
                 () = pipeline.answered(), if !given.is_empty() => self.finish(&mut given).await?,
             }
         }
+    }
+
+    /// What of a batch may be called at all.
+    async fn begin(&mut self, mut journey: Journey) -> Result<Option<Journey>, Option<End>> {
+        if let Some((worn, outcomes)) = self.policy.worn_out(&mut journey) {
+            self.settle(worn, outcomes).await?;
+        }
+        Ok(Some(journey).filter(|journey| !journey.batch.events.is_empty()))
     }
 
     async fn finish_all(&mut self, given: &mut VecDeque<Given>) -> Result<(), Option<End>> {
@@ -124,62 +132,52 @@ impl Caller<'_> {
     /// Settles the oldest batch.
     async fn finish(&mut self, given: &mut VecDeque<Given>) -> Result<(), Option<End>> {
         let Some(first) = given.pop_front() else { return Ok(()) };
-        let outcomes = self.taken(&first).await?;
-        if self.errors.retries == 0 || !outcomes.iter().any(is_retryable) {
-            if let Some(next) = given.front_mut() {
-                // it had to wait until now
-                next.since = Instant::now();
-            }
-            return self.settle(first.journey, outcomes).await;
-        }
-        // further attempts are calls of their own, so what else was given is answered first
-        let mut later = Vec::new();
-        while let Some(next) = given.pop_front() {
-            let outcomes = self.taken(&next).await?;
-            later.push((next.journey, outcomes));
-        }
-        self.settle(first.journey, outcomes).await?;
-        for (journey, outcomes) in later {
-            self.settle(journey, outcomes).await?;
-        }
-        Ok(())
-    }
-
-    async fn taken(&mut self, given: &Given) -> Result<Vec<Outcome>, Option<End>> {
         let pipeline = self.function.pipeline().ok_or(None)?;
         let taken = pipeline.take().await;
-        self.counted(&given.journey.batch.events, given.since, taken).map_err(|fault| Some(End::Fault(fault)))
+        let outcomes =
+            self.counted(&first.journey.batch.events, first.since, taken).map_err(|fault| Some(End::Fault(fault)))?;
+        if let Some(next) = given.front_mut() {
+            // it had to wait until now
+            next.since = Instant::now();
+        }
+        self.settle(first.journey, outcomes).await
     }
 
     /// Decides about further attempts, and hands over what is to be committed.
     async fn settle(&mut self, mut journey: Journey, mut outcomes: Vec<Outcome>) -> Result<(), Option<End>> {
         if self.latest {
-            let failed = outcomes.first().is_some_and(is_retryable);
-            if let Some(event) = journey.batch.events.first_mut().filter(|event| failed && self.may_retry(event)) {
-                let due = tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, event.attempt);
-                event.attempt += 1;
-                self.meters.retries.increment(1);
+            let event = journey.batch.events.first().zip(outcomes.first());
+            if event.is_some_and(|(event, outcome)| self.policy.may_retry(event, outcome)) {
                 // before the permit, which goes with the journey, and after which the first stage looks for it;
                 // where that has ended, the event stays undelivered: it still had attempts left
-                let _ = self.give_back.send(Again { batch: journey.take(), due });
+                let again = self.policy.again(&mut journey);
+                let _ = self.give_back.send(again);
                 return Ok(());
             }
-        } else {
+        } else if self.policy.errors.then == Then::Stop {
             self.retry_in_place(&mut journey.batch.events, &mut outcomes).await?;
+        } else {
+            for again in self.policy.set_aside(&mut journey, &mut outcomes) {
+                let _ = self.give_back.send(again);
+            }
+            if journey.batch.events.is_empty() {
+                return Ok(());
+            }
         }
-        let failed = outcomes.iter().position(|outcome| matches!(outcome.returned, Returned::Failed(_)));
-        let ends = failed.filter(|_| self.errors.then == Then::Stop);
+        let ends = outcomes.iter().position(has_failed).filter(|_| self.policy.errors.then == Then::Stop);
         if let Some(at) = ends {
             // what came before is committed, the failed event and all after it stay undelivered
             let event = journey.batch.events[at].id.clone();
             outcomes.truncate(at);
-            journey.batch.events.truncate(at);
-            let _undelivered = std::mem::take(&mut journey.batch.receipt);
-            let commit = self.commit_of(&mut journey.batch, outcomes);
-            let _ = self.to_commit.send((journey, commit)).await;
+            let rest: Vec<usize> = (at..journey.batch.events.len()).collect();
+            drop(journey.split(&rest));
+            if !journey.batch.events.is_empty() {
+                let commit = self.policy.commit_of(&mut journey, outcomes);
+                let _ = self.to_commit.send((journey, commit)).await;
+            }
             return Err(Some(End::Policy { event }));
         }
-        let commit = self.commit_of(&mut journey.batch, outcomes);
+        let commit = self.policy.commit_of(&mut journey, outcomes);
         self.to_commit.send((journey, commit)).await.map_err(|_| None)
     }
 
@@ -198,45 +196,24 @@ impl Caller<'_> {
         outcomes: Result<Vec<Outcome>, Fault>,
     ) -> Result<Vec<Outcome>, Fault> {
         let each = start.elapsed().as_secs_f64() / events.len().max(1) as f64;
-        let outcomes = outcomes.and_then(|outcomes| {
-            if outcomes.len() == events.len() {
-                return Ok(outcomes);
-            }
-            let message =
-                format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
-            Err(Fault::internal(message))
-        });
-        let outcomes = outcomes?;
-        for (event, outcome) in events.iter().zip(&outcomes) {
-            self.meters.duration.record(each);
-            let label = self.meters.count(&outcome.returned);
-            self.board.update(self.name, |status| {
-                *status.calls.entry(label).or_default() += 1;
-                if let Returned::Failed(fault) = &outcome.returned {
-                    status.last_error = Some(fault.chain());
-                }
-            });
-            if let Returned::Failed(fault) = &outcome.returned {
-                let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
-                tracing::error!(function = self.name, event = %event.id, attempt = event.attempt, "call failed: {}{report}", fault.chain());
-            }
-        }
+        let outcomes = self.policy.complete(events, outcomes?)?;
+        self.policy.counted(events, &outcomes, each);
         Ok(outcomes)
     }
 
-    /// The failed events of a queue, each alone until it succeeds or its attempts are used up. Without an end where
-    /// the last stage has ended meanwhile.
+    /// The failed events of a queue that ends with a failure, each alone until it succeeds or its attempts are used up.
+    /// Without an end where the last stage has ended meanwhile.
     async fn retry_in_place(&mut self, events: &mut [Event], outcomes: &mut [Outcome]) -> Result<(), Option<End>> {
         for (event, outcome) in events.iter_mut().zip(outcomes) {
-            while is_retryable(outcome) && event.attempt <= self.errors.retries {
+            while is_retryable(outcome) && event.attempt <= self.policy.errors.retries {
                 // also while stopping: what is not done when the time to drain is over stays undelivered
                 tokio::select! {
                     biased;
                     () = self.to_commit.closed() => return Err(None),
-                    () = sleep(retry_wait(self.errors.backoff.0, event.attempt)) => {}
+                    () = sleep(retry_wait(self.policy.errors.backoff.0, event.attempt)) => {}
                 }
                 event.attempt += 1;
-                self.meters.retries.increment(1);
+                self.policy.meters.retries.increment(1);
                 let again = self.call(std::slice::from_ref(event)).await.map_err(|fault| Some(End::Fault(fault)))?;
                 if let Some(again) = again.into_iter().next() {
                     *outcome = again;
@@ -245,31 +222,4 @@ impl Caller<'_> {
         }
         Ok(())
     }
-
-    fn may_retry(&self, event: &Event) -> bool {
-        event.attempt <= self.errors.retries
-    }
-
-    fn commit_of(&self, batch: &mut Batch, outcomes: Vec<Outcome>) -> Commit {
-        let mut outputs = Vec::new();
-        let mut verdicts = Vec::new();
-        for (event, outcome) in batch.events.iter().zip(outcomes) {
-            verdicts.push(match outcome.returned {
-                Returned::Empty => Verdict::Done { reply: None },
-                Returned::Output(payload) => {
-                    let output =
-                        Output { event_id: event.id.clone(), event: event.payload.clone(), payload: payload.clone() };
-                    outputs.push(output);
-                    Verdict::Done { reply: Some(payload) }
-                }
-                Returned::Failed(fault) => Verdict::Failed { reason: fault.to_string() },
-            });
-        }
-        Commit { outputs, states: Vec::new(), verdicts, receipt: std::mem::take(&mut batch.receipt) }
-    }
-}
-
-/// Another attempt can only help where the call failed, not where the event itself is unusable.
-fn is_retryable(outcome: &Outcome) -> bool {
-    matches!(&outcome.returned, Returned::Failed(fault) if fault.blame() != Blame::Event)
 }

@@ -1,26 +1,64 @@
-//! The end of a batch's way: sinks, then state, then receipt. A failed step is repeated alone, never the call.
+//! The end of a batch's way. In one transaction where everything that it touches is in one place; otherwise sinks, then
+//! dead letters, then state, then receipt. A failed step is repeated alone, never the call.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::backoff::Backoff;
 use super::board::Board;
-use crate::contract::{Commit, Fault, Saved, Sink, StateStore};
+use super::bond::Bond;
+use super::meters::Meters;
+use crate::change::Fingerprint;
+use crate::contract::{Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Transaction};
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(super) enum Landed {
+    /// Everything is written.
+    Done,
+    /// These events belong to somebody else; nothing is written.
+    Lost(BTreeSet<String>),
+    /// Somebody else has changed states that these events were called with. In order, results may be written already.
+    Stale,
+    /// Another process has the lease; nothing is written.
+    Fenced,
+    /// The states can never be saved, and nothing is.
+    Refused(Fault),
+}
 
 /// Writes commits, one after the other.
 pub(super) struct Committer {
     function: Arc<str>,
     sinks: Vec<(String, Box<dyn Sink>, Backoff)>,
-    state: Box<dyn StateStore>,
+    state: Arc<dyn StateStore>,
+    letters: Option<Box<dyn DeadLetters>>,
+    bond: Bond,
+    /// The keys that commits touch, until the place has been asked whether one transaction can span them.
+    unasked: Option<Vec<String>>,
+    lease: Option<Arc<dyn Lease>>,
+    /// What can check the lease, also where commits are made in order.
+    guard: Option<Arc<dyn Transaction>>,
+    /// The lease is lost: nothing may be written any more.
+    fenced: Arc<AtomicBool>,
     rest: Backoff,
     board: Board,
+    meters: Meters,
 }
 
 impl Committer {
+    #[expect(clippy::too_many_arguments, reason = "what a commit touches")]
     pub(super) fn new(
         function: Arc<str>,
         sinks: Vec<(String, Box<dyn Sink>)>,
-        state: Box<dyn StateStore>,
+        state: Arc<dyn StateStore>,
+        letters: Option<Box<dyn DeadLetters>>,
+        bond: Bond,
+        keys: Vec<String>,
+        lease: Option<Arc<dyn Lease>>,
+        guard: Option<Arc<dyn Transaction>>,
         board: Board,
+        meters: Meters,
     ) -> Self {
         let sinks = sinks
             .into_iter()
@@ -31,7 +69,29 @@ impl Committer {
             })
             .collect();
         let rest = Backoff::new(&function, "commit");
-        Self { function, sinks, state, rest, board }
+        Self {
+            function,
+            sinks,
+            state,
+            letters,
+            bond,
+            unasked: Some(keys),
+            lease,
+            guard,
+            fenced: Arc::default(),
+            rest,
+            board,
+            meters,
+        }
+    }
+
+    /// Set as soon as the lease is lost.
+    pub(super) fn fence(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.fenced)
+    }
+
+    pub(super) fn function(&self) -> &str {
+        &self.function
     }
 
     /// Opens every sink once; the trouble of one that cannot be is noted, and its first write tries again.
@@ -70,60 +130,126 @@ impl Committer {
         self.sinks.iter().find_map(|(part, _, backoff)| backoff.trouble().map(|trouble| format!("{part}: {trouble}")))
     }
 
-    /// Writes one batch's effects; waits for backends that are away. The caller bounds the time.
+    /// Writes one batch's effects; waits for backends that are away. The caller bounds the time. What is written leaves
+    /// the commit empty; otherwise it is as it was.
     ///
     /// # Errors
     /// A sink that will never work again.
-    pub(super) async fn commit(&mut self, mut commit: Commit) -> Result<(), Fault> {
-        if !commit.outputs.is_empty() {
-            if self.sinks.is_empty() {
-                for output in &commit.outputs {
-                    let text = String::from_utf8_lossy(&output.payload);
-                    tracing::info!(function = %self.function, event = %output.event_id, "result (no sink is configured): {text}");
+    pub(super) async fn commit(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+        if self.fenced.load(Ordering::Relaxed) {
+            return Ok(Landed::Fenced);
+        }
+        if let Err(fault) = self.state.check(&commit.states) {
+            return Ok(Landed::Refused(fault));
+        }
+        let letters = commit.letters.len() as u64;
+        self.ask().await;
+        let landed = match &self.bond {
+            Bond::Atomic { .. } => self.at_once(commit, events).await?,
+            Bond::InOrder => self.in_order(commit, events).await?,
+        };
+        if matches!(landed, Landed::Done) {
+            self.board.trouble(&self.function, "commit", None);
+            self.meters.dead_letters.increment(letters);
+        }
+        Ok(landed)
+    }
+
+    /// Before the first commit: a place that spreads its keys over servers may not be one for these.
+    async fn ask(&mut self) {
+        while let (Some(keys), Bond::Atomic { transaction, .. }) = (&self.unasked, &self.bond) {
+            match transaction.obstacle(keys).await {
+                Ok(None) => self.unasked = None,
+                Ok(Some(why)) => {
+                    tracing::warn!(function = %self.function, "commit: in order (at least once): {why}");
+                    self.bond = Bond::InOrder;
                 }
+                Err(fault) => self.wait(&fault).await,
             }
-            for (part, sink, backoff) in &mut self.sinks {
-                loop {
-                    match sink.write(&commit.outputs).await {
-                        Ok(()) => break backoff.succeeded(),
-                        Err(fault) if fault.retry() => {
-                            let wait = backoff.failed(&fault);
-                            self.board.trouble(&self.function, part, backoff.trouble());
-                            tokio::time::sleep(wait).await;
-                        }
-                        Err(fault) if fault.is_fatal() => return Err(fault),
-                        Err(fault) => {
-                            let first =
-                                commit.outputs.first().map(|output| output.event_id.as_str()).unwrap_or_default();
-                            tracing::error!(function = %self.function, event = first, part = %part, "result lost: {}", fault.chain());
-                            metrics::counter!("gaugefn_write_failures_total", "function" => self.function.to_string(), "sink" => part.trim_start_matches("sink ").to_owned())
-                                .increment(commit.outputs.len() as u64);
-                            break;
-                        }
-                    }
-                }
-                if backoff.trouble().is_none() {
-                    self.board.trouble(&self.function, part, None);
+        }
+    }
+
+    /// Everything in one transaction.
+    async fn at_once(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+        let Bond::Atomic { domain, transaction } = &self.bond else {
+            return Ok(Landed::Done);
+        };
+        let transaction = Arc::clone(transaction);
+        let mut parts = Vec::new();
+        parts.extend(commit.receipt.enlist());
+        if !commit.outputs.is_empty() {
+            self.tell_unsunk(commit);
+            for (part, sink, _) in &self.sinks {
+                match sink.enlist(&commit.outputs) {
+                    Ok(writes) => parts.extend(writes),
+                    Err(fault) => self.lost(part, commit, &fault),
                 }
             }
         }
+        if !commit.states.is_empty() {
+            match self.state.enlist(&commit.states) {
+                Ok(writes) => parts.extend(writes),
+                Err(fault) => return Ok(Landed::Refused(fault)),
+            }
+        }
+        let together = self.letters.as_ref().is_some_and(|letters| letters.domain().as_ref() == Some(domain));
+        if together && !commit.letters.is_empty() {
+            parts.extend(self.letters.as_ref().and_then(|letters| letters.enlist(&commit.letters)));
+        } else {
+            self.put_letters(commit).await?;
+        }
+        if let Some(lease) = &self.lease {
+            parts.push(lease.enlist(newest(events)));
+        }
+        if parts.is_empty() {
+            return Ok(Landed::Done);
+        }
+        let prepared = transaction.prepare(parts).map_err(Fault::fatal)?;
+        loop {
+            match prepared.run().await {
+                Ok(Decision::Done) => break,
+                Ok(Decision::Lost(ids)) => return Ok(Landed::Lost(ids.into_iter().collect())),
+                Ok(Decision::Stale) => return Ok(Landed::Stale),
+                Ok(Decision::Fenced) => return Ok(Landed::Fenced),
+                // also a key that holds something else: whoever removes it loses no result
+                Err(fault) => self.wait(&fault).await,
+            }
+            if self.fenced.load(Ordering::Relaxed) {
+                return Ok(Landed::Fenced);
+            }
+        }
+        self.state.enlisted(&commit.states);
+        self.rest.succeeded();
+        // acknowledged with the rest; there is nothing left to tell
+        drop(std::mem::take(commit));
+        Ok(Landed::Done)
+    }
+
+    async fn in_order(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+        if !self.has_lease(None).await? {
+            return Ok(Landed::Fenced);
+        }
+        if !commit.outputs.is_empty() {
+            self.tell_unsunk(commit);
+            self.write(commit).await?;
+        }
+        self.put_letters(commit).await?;
         if !commit.states.is_empty() {
             loop {
                 // what was built on a state that is not saved must not be acknowledged either
                 match self.state.save(&commit.states).await {
                     Ok(Saved::Done) => break,
                     Ok(Saved::Stale(keys)) => {
-                        tracing::warn!(function = %self.function, ?keys, "state not saved: somebody else has changed it");
-                        return Ok(());
+                        tracing::debug!(function = %self.function, ?keys, "somebody else has changed the state");
+                        return Ok(Landed::Stale);
                     }
                     Err(fault) if fault.retry() => self.wait(&fault).await,
-                    Err(fault) => {
-                        tracing::error!(function = %self.function, "state not saved: {}", fault.chain());
-                        return Ok(());
-                    }
+                    Err(fault) => return Ok(Landed::Refused(fault)),
                 }
             }
         }
+        // lost by now, the newer holder has called for this input as well
+        self.has_lease(newest(events)).await?;
         loop {
             match commit.receipt.settle(&commit.verdicts).await {
                 Ok(()) => break self.rest.succeeded(),
@@ -134,11 +260,82 @@ impl Committer {
                 }
             }
         }
-        self.board.trouble(&self.function, "commit", None);
+        Ok(Landed::Done)
+    }
+
+    /// Whether this process still has the lease, as far as that can be asked; the input is noted with it.
+    async fn has_lease(&mut self, fingerprint: Option<Fingerprint>) -> Result<bool, Fault> {
+        let (Some(lease), Some(guard)) = (&self.lease, &self.guard) else { return Ok(true) };
+        let prepared = guard.prepare(vec![lease.enlist(fingerprint)]).map_err(Fault::fatal)?;
+        loop {
+            match prepared.run().await {
+                Ok(decision) => return Ok(decision != Decision::Fenced),
+                Err(fault) => self.wait(&fault).await,
+            }
+            if self.fenced.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Results of a function without a sink go to the log.
+    fn tell_unsunk(&self, commit: &Commit) {
+        if self.sinks.is_empty() {
+            for output in &commit.outputs {
+                let text = String::from_utf8_lossy(&output.payload);
+                tracing::info!(function = %self.function, event = %output.event_id, "result (no sink is configured): {text}");
+            }
+        }
+    }
+
+    /// Sinks, one after the other.
+    async fn write(&mut self, commit: &Commit) -> Result<(), Fault> {
+        for at in 0..self.sinks.len() {
+            loop {
+                let (part, sink, backoff) = &mut self.sinks[at];
+                match sink.write(&commit.outputs).await {
+                    Ok(()) => break backoff.succeeded(),
+                    Err(fault) if fault.retry() => {
+                        let wait = backoff.failed(&fault);
+                        self.board.trouble(&self.function, part, backoff.trouble());
+                        tokio::time::sleep(wait).await;
+                    }
+                    Err(fault) if fault.is_fatal() => return Err(fault),
+                    Err(fault) => {
+                        let part = part.clone();
+                        break self.lost(&part, commit, &fault);
+                    }
+                }
+            }
+            let (part, _, backoff) = &self.sinks[at];
+            if backoff.trouble().is_none() {
+                self.board.trouble(&self.function, part, None);
+            }
+        }
         Ok(())
     }
 
-    /// Backs off from the store or the source that did not take its part of the commit.
+    /// A sink that can never store these results.
+    fn lost(&self, part: &str, commit: &Commit, fault: &Fault) {
+        let first = commit.outputs.first().map(|output| output.event_id.as_str()).unwrap_or_default();
+        tracing::error!(function = %self.function, event = first, part = %part, "result lost: {}", fault.chain());
+        metrics::counter!("gaugefn_write_failures_total", "function" => self.function.to_string(), "sink" => part.trim_start_matches("sink ").to_owned())
+            .increment(commit.outputs.len() as u64);
+    }
+
+    /// Dead letters that are no part of a transaction. A failed event is not let go before they have it.
+    async fn put_letters(&mut self, commit: &Commit) -> Result<(), Fault> {
+        while let (Some(letters), false) = (&self.letters, commit.letters.is_empty()) {
+            match letters.put(&commit.letters).await {
+                Ok(()) => break,
+                Err(fault) if fault.is_fatal() => return Err(fault),
+                Err(fault) => self.wait(&fault).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Backs off from what did not take its part of the commit.
     async fn wait(&mut self, fault: &Fault) {
         let wait = self.rest.failed(fault);
         self.board.trouble(&self.function, "commit", self.rest.trouble());
@@ -152,4 +349,22 @@ impl Committer {
             }
         }
     }
+}
+
+/// The input that a batch ends with.
+fn newest(events: &[Event]) -> Option<Fingerprint> {
+    events.iter().rev().find_map(|event| event.fingerprint)
+}
+
+/// Takes the events with these ids out of a commit, whose receipt then settles only the others.
+pub(super) fn without(commit: &mut Commit, events: &mut Vec<Event>, lost: &BTreeSet<String>) {
+    let places: Vec<usize> =
+        events.iter().enumerate().filter(|(_, event)| lost.contains(&event.id)).map(|(place, _)| place).collect();
+    drop(commit.receipt.split(&places));
+    for place in places.iter().rev() {
+        events.remove(*place);
+        commit.verdicts.remove(*place);
+    }
+    commit.outputs.retain(|output| !lost.contains(&output.event_id));
+    commit.letters.retain(|letter| !lost.contains(&letter.event));
 }

@@ -15,6 +15,9 @@ pub(super) struct Meters {
     pub(super) in_flight: Gauge,
     pub(super) retries: Counter,
     pub(super) skipped: Counter,
+    pub(super) dead_letters: Counter,
+    pub(super) fenced: Counter,
+    pub(super) state_bytes: Gauge,
 }
 
 impl Meters {
@@ -30,6 +33,9 @@ impl Meters {
             in_flight: gauge!("gaugefn_in_flight", "function" => function.clone()),
             retries: counter!("gaugefn_retries_total", "function" => function.clone()),
             skipped: counter!("gaugefn_skipped_updates_total", "function" => function.clone()),
+            dead_letters: counter!("gaugefn_dead_letters_total", "function" => function.clone()),
+            fenced: counter!("gaugefn_fenced_total", "function" => function.clone()),
+            state_bytes: gauge!("gaugefn_state_bytes", "function" => function.clone()),
         }
     }
 
@@ -39,7 +45,7 @@ impl Meters {
             Returned::Output(_) => ("ok", &self.ok),
             Returned::Empty => ("empty", &self.empty),
             Returned::Failed(fault) if fault.blame() == Blame::Event => ("bad_input", &self.bad_input),
-            Returned::Failed(_) => ("failed", &self.failed),
+            Returned::Failed(_) | Returned::NotCalled => ("failed", &self.failed),
         };
         counter.increment(1);
         name

@@ -16,17 +16,25 @@
 pub mod assemble;
 pub mod backoff;
 pub mod board;
+mod bond;
 mod call;
+mod calls;
 mod commit;
+mod keep;
 mod look;
 mod meters;
+mod policy;
 mod pull;
+mod queue;
 mod reload;
 pub mod run;
+mod states;
 pub mod stop;
+mod tenure;
 
 pub use assemble::{Parts, assemble};
 pub use board::Board;
+pub use bond::Bond;
 pub use reload::Reload;
 pub use run::{End, run};
 pub use stop::{Stop, Stopper, stop};

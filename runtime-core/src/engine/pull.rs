@@ -11,11 +11,11 @@ use super::board::Board;
 use super::meters::Meters;
 use super::run::{Again, End, Journey};
 use super::stop::Stop;
-use crate::contract::{Batch, Fault, Pull, Source};
+use crate::contract::{Batch, Delivery, Fault, Pull, Source};
 
 /// The most events of one batch: enough to make every border crossing cheap, few enough that a batch of slow calls
 /// does not hold results back for long.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// The first stage of a function.
 pub(super) struct Puller<'a> {
@@ -25,6 +25,8 @@ pub(super) struct Puller<'a> {
     pub(super) board: &'a Board,
     pub(super) meters: &'a Meters,
     pub(super) permits: Arc<Semaphore>,
+    /// How many of them there are.
+    pub(super) in_flight: usize,
     pub(super) to_call: mpsc::Sender<Journey>,
     /// Failed events that shall be tried again, unless something newer comes.
     pub(super) given_back: mpsc::UnboundedReceiver<Again>,
@@ -40,7 +42,7 @@ async fn over(stop: &Stop, to_call: &mpsc::Sender<Journey>) {
 }
 
 /// Sleeps; `None` where it is over meanwhile.
-async fn pause(stop: &Stop, to_call: &mpsc::Sender<Journey>, wait: Duration) -> Option<()> {
+pub(super) async fn pause(stop: &Stop, to_call: &mpsc::Sender<Journey>, wait: Duration) -> Option<()> {
     tokio::select! {
         biased;
         () = over(stop, to_call) => None,
@@ -65,6 +67,9 @@ impl Puller<'_> {
                     Err(end) => return Some(end),
                 },
             }
+        }
+        if self.source.delivery() == Delivery::Queue {
+            return self.run_queue(backoff).await;
         }
         let mut again = None;
         loop {
@@ -100,9 +105,7 @@ impl Puller<'_> {
                     if again.take().is_some() {
                         tracing::debug!(function = self.name, "a newer value ends the retries of the last one");
                     }
-                    self.meters.skipped.increment(batch.skipped);
-                    let received = batch.events.last().map(|event| event.received);
-                    self.board.update(self.name, |status| status.last_input = received);
+                    self.took(&batch);
                     return Some(Ok(batch));
                 }
                 Ok(Pull::Again(after)) => {
@@ -129,8 +132,15 @@ impl Puller<'_> {
         }
     }
 
+    /// Notes what a batch tells.
+    pub(super) fn took(&self, batch: &Batch) {
+        self.meters.skipped.increment(batch.skipped);
+        let received = batch.events.last().map(|event| event.received);
+        self.board.update(self.name, |status| status.last_input = received);
+    }
+
     /// What to do about a fault: wait so long, or end.
-    fn trouble(&self, backoff: &mut Backoff, fault: Fault) -> Result<Duration, End> {
+    pub(super) fn trouble(&self, backoff: &mut Backoff, fault: Fault) -> Result<Duration, End> {
         if !fault.retry() {
             return Err(End::Fault(fault));
         }
@@ -139,7 +149,7 @@ impl Puller<'_> {
         Ok(wait)
     }
 
-    fn fine(&self, backoff: &mut Backoff) {
+    pub(super) fn fine(&self, backoff: &mut Backoff) {
         backoff.succeeded();
         self.board.trouble(self.name, "source", self.source.complaint().as_deref());
     }

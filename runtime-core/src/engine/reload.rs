@@ -40,8 +40,9 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Takes over from `old`, or leaves it as it is. To be called between two batches.
-    pub(super) async fn take_over(mut self, old: &mut Box<dyn Function>) {
+    /// Takes over from `old`, or leaves it as it is. To be called between two batches. What has become of the state,
+    /// where it has taken over.
+    pub(super) async fn take_over(mut self, old: &mut Box<dyn Function>) -> Option<ReloadState> {
         let taken = match self.state {
             ReloadState::Reset => self.function.take_over(None).await,
             ReloadState::Keep => match old.hand_over().await.and_then(whole) {
@@ -50,8 +51,10 @@ impl Successor {
             },
         };
         let answer = taken.map(|()| std::mem::replace(old, self.function));
+        let state = answer.is_ok().then_some(self.state);
         // nobody waits for it where the run is ending
         let _ = self.reply.send(answer);
+        state
     }
 }
 
@@ -71,18 +74,17 @@ pub(super) struct Reloader<'a> {
     name: &'a str,
     board: &'a Board,
     reload: Reload,
-    successors: mpsc::Sender<Successor>,
     /// What was refused: the version if it could be told, and what was said.
     refused: Option<(Option<Revision>, String)>,
 }
 
 impl<'a> Reloader<'a> {
-    pub(super) fn new(name: &'a str, board: &'a Board, reload: Reload, successors: mpsc::Sender<Successor>) -> Self {
-        Self { name, board, reload, successors, refused: None }
+    pub(super) fn new(name: &'a str, board: &'a Board, reload: Reload) -> Self {
+        Self { name, board, reload, refused: None }
     }
 
     /// Looks for changes until it is dropped.
-    pub(super) async fn run(mut self) -> Infallible {
+    pub(super) async fn run(&mut self, successors: mpsc::Sender<Successor>) -> Infallible {
         let places = self.reload.loader.places();
         if !self.reload.options.reload || (places.folders.is_empty() && places.trees.is_empty()) {
             return std::future::pending().await;
@@ -96,7 +98,7 @@ impl<'a> Reloader<'a> {
         // it may have changed between loading and looking
         loop {
             let revision = self.reload.loader.revision().await;
-            match self.turn(revision).await {
+            match self.turn(revision, &successors).await {
                 Ok(true) => ok.increment(1),
                 Ok(false) => {}
                 Err((revision, fault)) => {
@@ -110,7 +112,11 @@ impl<'a> Reloader<'a> {
     }
 
     /// One look; whether a new version has taken over.
-    async fn turn(&mut self, revision: Result<Revision, Fault>) -> Result<bool, (Option<Revision>, Fault)> {
+    async fn turn(
+        &mut self,
+        revision: Result<Revision, Fault>,
+        successors: &mpsc::Sender<Successor>,
+    ) -> Result<bool, (Option<Revision>, Fault)> {
         let revision = revision.map_err(|fault| (None, fault))?;
         if revision == self.reload.serving {
             if self.refused.take().is_some() {
@@ -134,7 +140,7 @@ impl<'a> Reloader<'a> {
         }
         let (reply, answer) = oneshot::channel();
         let successor = Successor { function, state: self.reload.options.reload_state, reply };
-        if self.successors.send(successor).await.is_err() {
+        if successors.send(successor).await.is_err() {
             return std::future::pending().await;
         }
         let Ok(answer) = answer.await else { return std::future::pending().await };

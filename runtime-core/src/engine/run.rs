@@ -1,9 +1,11 @@
-//! The three stages of a function: pull, call, commit.
+//! The three stages of a function: pull, call, commit. Where a store keeps its state, the last two are one: `keep`.
 //!
 //! They are futures of one task, not tasks of their own: a latest-value event passes all three without waking
 //! another thread, and a queue's stages overlap wherever one of them waits.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -11,13 +13,22 @@ use tokio::time::{Instant, sleep};
 
 use super::assemble::Parts;
 use super::board::Board;
+use super::bond::{Bond, keys_of, lease_of};
 use super::call::Caller;
-use super::commit::Committer;
+use super::commit::{Committer, Landed, without};
+use super::keep::Keeper;
 use super::meters::Meters;
+use super::policy::Policy;
 use super::pull::Puller;
 use super::reload::Reloader;
-use super::stop::Stop;
-use crate::contract::{Batch, Commit, Delivery, Fault, Function, Receipt, Source};
+use super::states::States;
+use super::stop::{Stop, stop};
+use super::tenure;
+use crate::config::settings::ErrorOptions;
+use crate::contract::{Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Source, StateStore};
+
+/// How often a sink in trouble is tried again.
+pub(super) const RECHECK: Duration = Duration::from_secs(1);
 
 /// Batches of a queue between the source and the end of the commit: one in each stage.
 const QUEUE_IN_FLIGHT: usize = 3;
@@ -36,6 +47,8 @@ pub enum End {
         /// Its id.
         event: String,
     },
+    /// Another process has the lease. The run begins again when this one has it.
+    Fenced,
     /// A component is beyond repair.
     Fault(Fault),
 }
@@ -43,20 +56,32 @@ pub enum End {
 /// A batch on its way, with the permit that it occupies.
 pub(super) struct Journey {
     pub(super) batch: Batch,
-    _permit: OwnedSemaphorePermit,
-    _in_flight: InFlight,
+    permit: Arc<OwnedSemaphorePermit>,
+    in_flight: InFlight,
 }
 
 impl Journey {
     pub(super) fn new(batch: Batch, permit: OwnedSemaphorePermit, meters: &Meters) -> Self {
-        let in_flight = InFlight { gauge: meters.in_flight.clone(), events: batch.events.len() as f64 };
-        in_flight.gauge.increment(in_flight.events);
-        Self { batch, _permit: permit, _in_flight: in_flight }
+        let in_flight = InFlight::new(meters.in_flight.clone(), batch.events.len());
+        Self { batch, permit: Arc::new(permit), in_flight }
     }
 
     /// Takes the batch out, as it goes another way.
     pub(super) fn take(&mut self) -> Batch {
         std::mem::replace(&mut self.batch, Batch { events: Vec::new(), receipt: Receipt::none(), skipped: 0 })
+    }
+
+    /// Takes the events at these places, in ascending order, out for a journey of their own. Both occupy the one permit.
+    pub(super) fn split(&mut self, places: &[usize]) -> Self {
+        let receipt = if places.is_empty() { Receipt::none() } else { self.batch.receipt.split(places) };
+        let mut taken = Vec::with_capacity(places.len());
+        for place in places.iter().rev() {
+            taken.push(self.batch.events.remove(*place));
+        }
+        taken.reverse();
+        let in_flight = InFlight::new(self.in_flight.gauge.clone(), taken.len());
+        self.in_flight.give_up(taken.len());
+        Self { batch: Batch { events: taken, receipt, skipped: 0 }, permit: Arc::clone(&self.permit), in_flight }
     }
 }
 
@@ -66,91 +91,235 @@ struct InFlight {
     events: f64,
 }
 
+impl InFlight {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn new(gauge: metrics::Gauge, events: usize) -> Self {
+        gauge.increment(events as f64);
+        Self { gauge, events: events as f64 }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn give_up(&mut self, events: usize) {
+        self.gauge.decrement(events as f64);
+        self.events -= events as f64;
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.gauge.decrement(self.events);
     }
 }
 
-/// A failed event of a latest-value source that waits for its next attempt.
+/// A failed event that waits for its next attempt.
 pub(super) struct Again {
     pub(super) batch: Batch,
     pub(super) due: Instant,
 }
 
 /// Runs a function until it ends. Backends that are away are waited for; with `require_backend` a source or sink
-/// that cannot be opened at the start is the end.
+/// that cannot be opened at the start is the end. Where one process of several runs it, this one waits for its turn.
 pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) -> End {
-    let Parts { name, mut source, mut function, state, sinks, errors, drain, reload } = parts;
-    let mut committer = Committer::new(Arc::clone(&name), sinks, state, board.clone());
+    let (bond, keys) = (Bond::of(&parts), keys_of(&parts));
+    let lease: Option<Arc<dyn Lease>> = lease_of(&parts).map(Arc::from);
+    // of the source's own lease: that of a state is guarded by the state's versions
+    let guard = parts.source.lease().and_then(|_| parts.source.transaction());
+    let Parts { name, mut source, mut function, state, state_key, sinks, dead_letters, origin, errors, drain, reload } =
+        parts;
+    let meters = Meters::of(&name);
+    let mut committer = Committer::new(
+        Arc::clone(&name),
+        sinks,
+        Arc::clone(&state),
+        dead_letters,
+        bond,
+        keys,
+        lease.clone(),
+        guard,
+        board.clone(),
+        meters.clone(),
+    );
     let opened = tokio::select! {
         biased;
         () = stop.requested() => Some(End::Stopped),
         opened = open(&mut committer, &mut *source, require_backend) => opened.err().map(End::Fault),
     };
     if let Some(end) = opened {
-        close(&name, &mut function, &mut committer, &mut *source).await;
+        close(&name, &mut function, &mut committer, &mut *source, lease.as_deref()).await;
         return end;
     }
-    // until the first check has succeeded; its faults take this one's place
-    board.trouble(&name, "source", Some("not opened yet"));
-    board.update(&name, |status| status.running = true);
-
-    let latest = source.delivery() == Delivery::Latest;
-    let at_hand = usize::from(function.pipeline().is_some());
-    let permits = Arc::new(Semaphore::new(if latest { 1 } else { QUEUE_IN_FLIGHT + at_hand }));
-    let (to_call, calls) = mpsc::channel(1);
-    let (to_commit, commits) = mpsc::channel(2);
-    let (give_back, given_back) = mpsc::unbounded_channel();
-    // one waits for its turn, and no other is made meanwhile
-    let (to_take_over, successors) = mpsc::channel(1);
-    let meters = Meters::of(&name);
-    let pull = Puller {
+    let durable = state.durable();
+    let mut run = Run {
         name: &name,
-        source: &mut *source,
+        source: &mut source,
+        function: &mut function,
+        committer: &mut committer,
+        states: durable.then_some((state, state_key)),
+        origin: &origin,
+        errors: &errors,
+        drain,
         stop: &stop,
         board: &board,
-        permits,
-        to_call,
-        given_back,
         meters: &meters,
+        reloader: reload.map(|reload| Reloader::new(&name, &board, reload)),
     };
-    let caller = Caller {
-        name: &name,
-        function: &mut function,
-        board: &board,
-        errors: &errors,
-        latest,
-        to_commit,
-        give_back,
-        meters: &meters,
-    };
-    let in_flight = async {
-        let (pulled, called, committed) =
-            tokio::join!(pull.run(), caller.run(calls, successors), commit(&mut committer, commits));
-        committed.or(called).or(pulled).unwrap_or(End::Stopped)
-    };
-    let out_of_time = async {
-        stop.requested().await;
-        sleep(drain).await;
-    };
-    let reloading = async {
-        match reload {
-            Some(reload) => Reloader::new(&name, &board, reload, to_take_over).run().await,
-            None => std::future::pending().await,
-        }
-    };
-    let end = tokio::select! {
-        end = in_flight => end,
-        never = reloading => match never {},
-        () = out_of_time => End::NotDrained,
+    let end = match &lease {
+        None => run.once(None).await,
+        Some(lease) => run.in_turn(lease).await,
     };
     board.update(&name, |status| status.running = false);
     if matches!(end, End::NotDrained) {
         return end;
     }
-    close(&name, &mut function, &mut committer, &mut *source).await;
+    close(&name, &mut function, &mut committer, &mut *source, lease.as_deref()).await;
     end
+}
+
+/// What a run needs, from its first batch to its last.
+struct Run<'a> {
+    name: &'a Arc<str>,
+    source: &'a mut Box<dyn Source>,
+    function: &'a mut Box<dyn Function>,
+    committer: &'a mut Committer,
+    /// The store and the place of the key, where states are kept.
+    states: Option<(Arc<dyn StateStore>, Option<String>)>,
+    origin: &'a Arc<str>,
+    errors: &'a ErrorOptions,
+    drain: Duration,
+    stop: &'a Stop,
+    board: &'a Board,
+    meters: &'a Meters,
+    reloader: Option<Reloader<'a>>,
+}
+
+impl Run<'_> {
+    /// Whenever this process has the lease, until it is stopped.
+    async fn in_turn(&mut self, lease: &Arc<dyn Lease>) -> End {
+        loop {
+            let tenure = tokio::select! {
+                biased;
+                () = self.stop.requested() => return End::Stopped,
+                tenure = tenure::stand_by(self.name, &**lease, self.board) => tenure,
+            };
+            let since = match tenure {
+                Ok((fingerprint, since)) => {
+                    if let Some(fingerprint) = fingerprint {
+                        self.source.resume(fingerprint);
+                    }
+                    since
+                }
+                Err(fault) => return End::Fault(fault),
+            };
+            match self.once(Some((lease, since))).await {
+                End::Fenced => {
+                    tracing::warn!(function = %self.name, "another process has taken over; this one stands by");
+                    if let Err(fault) = self.source.close().await {
+                        tracing::debug!(function = %self.name, "source not closed cleanly: {}", fault.chain());
+                    }
+                }
+                end => return end,
+            }
+        }
+    }
+
+    /// From the first batch to the end, or to the loss of the lease.
+    async fn once(&mut self, lease: Option<(&Arc<dyn Lease>, Instant)>) -> End {
+        // what has to end when the lease is lost, ends as it does for a stop
+        let (halter, halt) = stop();
+        let name = self.name;
+        // until the first check has succeeded; its faults take this one's place
+        self.board.trouble(name, "source", Some("not opened yet"));
+        self.board.update(name, |status| status.running = true);
+        let policy = || Policy {
+            name,
+            errors: self.errors,
+            board: self.board,
+            meters: self.meters,
+            origin: Arc::clone(self.origin),
+        };
+        let mut states = self
+            .states
+            .as_ref()
+            .map(|(store, key)| States::new(name, Arc::clone(store), key.as_deref(), self.board, self.meters));
+        if let Some(states) = &mut states {
+            let first = tokio::select! {
+                biased;
+                () = self.stop.requested() => return End::Stopped,
+                first = states.first() => first,
+            };
+            match first.map(|state| state.fingerprint) {
+                Ok(Some(fingerprint)) => self.source.resume(fingerprint),
+                Ok(None) => {}
+                Err(fault) => return End::Fault(fault),
+            }
+        }
+        let latest = self.source.delivery() == Delivery::Latest;
+        let at_hand = usize::from(self.function.pipeline().is_some());
+        let in_flight = if latest { 1 } else { QUEUE_IN_FLIGHT + at_hand };
+        let (to_call, calls) = mpsc::channel(1);
+        let (give_back, given_back) = mpsc::unbounded_channel();
+        let fence = self.committer.fence();
+        fence.store(false, Ordering::Relaxed);
+        let pull = Puller {
+            name,
+            source: &mut **self.source,
+            stop: &halt,
+            board: self.board,
+            permits: Arc::new(Semaphore::new(in_flight)),
+            in_flight,
+            to_call,
+            given_back,
+            meters: self.meters,
+        };
+        let (to_take_over, successors) = mpsc::channel(1);
+        let (policy, function, committer) = (policy(), &mut *self.function, &mut *self.committer);
+        let working = async {
+            match states {
+                Some(states) => {
+                    let keeper = Keeper { policy, states, latest, give_back };
+                    let (pulled, kept) = tokio::join!(pull.run(), keeper.run(function, committer, calls, successors));
+                    kept.or(pulled)
+                }
+                None => {
+                    let (to_commit, commits) = mpsc::channel(2);
+                    let meters = policy.meters;
+                    let caller = Caller { policy, function, latest, to_commit, give_back };
+                    let (pulled, called, committed) =
+                        tokio::join!(pull.run(), caller.run(calls, successors), commit(committer, commits, meters));
+                    committed.or(called).or(pulled)
+                }
+            }
+        };
+        let out_of_time = async {
+            self.stop.requested().await;
+            halter.stop();
+            sleep(self.drain).await;
+        };
+        let reloading = async {
+            match &mut self.reloader {
+                Some(reloader) => reloader.run(to_take_over).await,
+                None => std::future::pending().await,
+            }
+        };
+        let losing = async {
+            if let Some((lease, since)) = lease {
+                tenure::keep(name, &**lease, since).await;
+                fence.store(true, Ordering::Relaxed);
+                halter.stop();
+            }
+            std::future::pending::<Infallible>().await
+        };
+        let end = tokio::select! {
+            end = working => end.unwrap_or(End::Stopped),
+            never = reloading => match never {},
+            never = losing => match never {},
+            () = out_of_time => End::NotDrained,
+        };
+        match end {
+            End::Stopped if fence.load(Ordering::Relaxed) && !self.stop.is_requested() => End::Fenced,
+            end => end,
+        }
+    }
 }
 
 /// Opens the sinks once, and what is required now. Sinks that are away are left to the third stage otherwise, the
@@ -166,7 +335,13 @@ async fn open(committer: &mut Committer, source: &mut dyn Source, require_backen
     Ok(())
 }
 
-async fn close(name: &str, function: &mut Box<dyn Function>, committer: &mut Committer, source: &mut dyn Source) {
+async fn close(
+    name: &str,
+    function: &mut Box<dyn Function>,
+    committer: &mut Committer,
+    source: &mut dyn Source,
+    lease: Option<&dyn Lease>,
+) {
     if let Err(fault) = function.close().await {
         tracing::error!(function = name, "function not closed cleanly: {}", fault.chain());
     }
@@ -174,12 +349,19 @@ async fn close(name: &str, function: &mut Box<dyn Function>, committer: &mut Com
     if let Err(fault) = source.close().await {
         tracing::error!(function = name, "source not closed cleanly: {}", fault.chain());
     }
+    if let Some(lease) = lease
+        && let Err(fault) = lease.release().await
+    {
+        tracing::debug!(function = name, "the lease was not given back: {}", fault.chain());
+    }
 }
 
 /// The third stage. Sinks in trouble are tried again also while there is nothing to write.
-async fn commit(committer: &mut Committer, mut commits: mpsc::Receiver<(Journey, Commit)>) -> Option<End> {
-    /// How often a sink in trouble is tried again.
-    const RECHECK: Duration = Duration::from_secs(1);
+async fn commit(
+    committer: &mut Committer,
+    mut commits: mpsc::Receiver<(Journey, Commit)>,
+    meters: &Meters,
+) -> Option<End> {
     loop {
         let received = if committer.trouble().is_some() {
             let recheck = async {
@@ -195,9 +377,29 @@ async fn commit(committer: &mut Committer, mut commits: mpsc::Receiver<(Journey,
         } else {
             commits.recv().await
         };
-        let (journey, commit) = received?;
-        if let Err(fault) = committer.commit(commit).await {
-            return Some(End::Fault(fault));
+        let (mut journey, mut commit) = received?;
+        loop {
+            let events = &mut journey.batch.events;
+            match committer.commit(&mut commit, events).await {
+                Ok(Landed::Lost(lost)) => {
+                    meters.fenced.increment(lost.len() as u64);
+                    tracing::warn!(
+                        function = committer.function(),
+                        "{} results come too late: others have claimed their events",
+                        lost.len()
+                    );
+                    without(&mut commit, events, &lost);
+                    if events.is_empty() {
+                        break;
+                    }
+                }
+                Ok(Landed::Fenced) => {
+                    meters.fenced.increment(events.len() as u64);
+                    return Some(End::Fenced);
+                }
+                Ok(Landed::Done | Landed::Stale | Landed::Refused(_)) => break,
+                Err(fault) => return Some(End::Fault(fault)),
+            }
         }
         drop(journey);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::journal::Journal;
+use crate::change::Fingerprint;
 use crate::contract::{
     Batch, Call, Delivery, Event, Fault, Function, Outcome, Pull, Receipt, Returned, Settle, Source, Verdict,
 };
@@ -117,6 +118,10 @@ impl Source for ScriptedSource {
         Ok(())
     }
 
+    fn resume(&mut self, fingerprint: Fingerprint) {
+        self.journal.note(format!("resume {fingerprint}"));
+    }
+
     fn complaint(&self) -> Option<String> {
         self.complaint.map(str::to_owned)
     }
@@ -150,6 +155,18 @@ impl Settle for ScriptedReceipt {
         }
         self.settled = true;
         Ok(())
+    }
+
+    fn split(&mut self, places: &[usize]) -> Box<dyn Settle> {
+        let mut taken = Vec::new();
+        let mut left = Vec::new();
+        for (place, event) in std::mem::take(&mut self.events).into_iter().enumerate() {
+            if places.contains(&place) { taken.push(event) } else { left.push(event) }
+        }
+        self.events = left;
+        self.settled = self.events.is_empty();
+        let (failing, journal) = (Arc::clone(&self.failing), self.journal.clone());
+        Box::new(Self { events: taken, failing, settled: false, journal })
     }
 }
 

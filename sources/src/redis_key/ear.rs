@@ -142,6 +142,14 @@ impl Ear {
         self.unsaid = None;
     }
 
+    /// Nobody will ask for a while: what is announced meanwhile would only pile up.
+    pub(super) fn rest(&mut self) {
+        if matches!(self.state, State::Open(_)) {
+            self.state = State::Due(Instant::now());
+        }
+        (self.news, self.writes, self.unsaid, self.said) = (false, 0, None, false);
+    }
+
     /// The key was read without reason and had changed. Notifications that are merely late are waited for; where there
     /// are none, this server does not announce changes.
     pub(super) async fn surprised(&mut self) {

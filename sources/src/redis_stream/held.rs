@@ -23,6 +23,10 @@ impl Held {
         }
     }
 
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.lock().contains(id)
+    }
+
     pub(super) fn ids(&self) -> BTreeSet<String> {
         self.lock().clone()
     }

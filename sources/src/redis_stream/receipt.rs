@@ -39,6 +39,16 @@ impl Settle for Acknowledge {
         Ok(())
     }
 
+    fn split(&mut self, places: &[usize]) -> Box<dyn Settle> {
+        let mut taken = Vec::with_capacity(places.len());
+        let mut left = Vec::with_capacity(self.ids.len());
+        for (place, id) in std::mem::take(&mut self.ids).into_iter().enumerate() {
+            if places.binary_search(&place).is_ok() { taken.push(id) } else { left.push(id) }
+        }
+        self.ids = left;
+        Box::new(Self::new(self.member.clone(), self.link.clone(), Arc::clone(&self.held), taken))
+    }
+
     fn enlist(&self) -> Option<Box<dyn Any + Send>> {
         Some(Box::new(StreamAck { member: self.member.clone(), ids: self.ids.clone() }))
     }

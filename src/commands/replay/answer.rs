@@ -131,6 +131,7 @@ async fn all(context: &Context, function: &mut dyn Function, mut lines: BufReade
                 Returned::Output(payload) => Answer::Result(payload.to_vec()),
                 Returned::Empty => Answer::Result(b"null".to_vec()),
                 Returned::Failed(fault) => Answer::Failed(fault.chain()),
+                Returned::NotCalled => return Err(Fault::internal("the function was not called with an event")),
             };
             answer.write(&mut &*context.stdout).map_err(gone)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! vm.json              the state, where there is one for all, or that of events without a value
-//! vm.json.lock         locked by the process that has it
+//! vm.json.lock         locked by the process that has it, whose number is in it
 //! vm.json.tmp          a state that is being written; never read
 //! vm.json.d/HASH.json  the state of one value
 //! vm.json.d/.next/     states that are being written together; never read
@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -24,6 +24,8 @@ use runtime_core::contract::{Env, Saved, StateKey, Versioned};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use state_codec::Document;
+
+use crate::disk::{self, beside};
 
 /// The name in a set of files of the one that lies beside the folder.
 const ALONE: &str = "state.json";
@@ -85,8 +87,9 @@ impl Place {
                 self.replace(&self.file_of(key), &self.text(key, state)?)?;
             }
             several => {
-                self.prepare(several)?;
+                // also where the last step fails: the set may be complete by then
                 held.unmoved = true;
+                self.prepare(several)?;
                 // saved by now, whatever happens: the next load or save moves what is left
                 match self.move_over() {
                     Ok(()) => held.unmoved = false,
@@ -115,18 +118,27 @@ impl Place {
 
     fn lock(&self) -> Result<File, Fault> {
         let path = beside(&self.path, ".lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|error| trouble("lock", &path, error))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-            let path = self.path.display();
-            match error {
-                rustix::io::Errno::WOULDBLOCK => Fault::backend(format!(
-                    "state file '{path}' is in use by another process: end that one, or give each a path of its own"
-                )),
-                error => trouble("lock", &self.path, error.into()),
-            }
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = file.map_err(|error| trouble("lock", &path, error))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => self.in_use(&mut file),
+            error => trouble("lock", &self.path, error.into()),
         })?;
+        // for whoever comes after; without it the lock holds as well
+        let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         Ok(file)
+    }
+
+    fn in_use(&self, lock: &mut File) -> Fault {
+        let mut text = String::new();
+        let _ = lock.read_to_string(&mut text);
+        let by = match text.trim().parse::<u32>() {
+            Ok(process) if process == std::process::id() => "another function of this process".to_owned(),
+            Ok(process) => format!("process {process}"),
+            Err(_) => "another process".to_owned(),
+        };
+        let path = self.path.display();
+        Fault::backend(format!("state file '{path}' is in use by {by}: end that one, or give each a path of its own"))
     }
 
     fn folder(&self) -> PathBuf {
@@ -262,12 +274,6 @@ fn name_of(StateKey(key): &StateKey) -> OsString {
     name.into()
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
 fn write(path: &Path, text: &str) -> Result<(), Fault> {
     let written = File::create(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
@@ -276,28 +282,14 @@ fn write(path: &Path, text: &str) -> Result<(), Fault> {
     written.map_err(|error| trouble("write", path, error))
 }
 
-/// Names survive a power cut once their folder is on the disk.
 fn sync(folder: &Path) -> Result<(), Fault> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| trouble("write", folder, error))
+    disk::sync(folder).map_err(|error| trouble("write", folder, error))
 }
 
 fn sync_folder_of(path: &Path) -> Result<(), Fault> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => sync(folder),
-        _ => sync(Path::new(".")),
-    }
+    sync(disk::folder_of(path))
 }
 
-/// Disks fill up and come back; only a folder that is not there is a mistake.
 fn trouble(verb: &str, path: &Path, error: std::io::Error) -> Fault {
-    let shown = path.display();
-    match (error.kind(), path.parent()) {
-        (ErrorKind::NotFound, Some(folder)) if !folder.as_os_str().is_empty() && !folder.exists() => {
-            Fault::file(format!("state file '{shown}': its folder does not exist; make it, or name another path"))
-        }
-        (ErrorKind::PermissionDenied, _) => Fault::backend(format!(
-            "cannot {verb} state file '{shown}': permission denied; let this user write to its folder"
-        )),
-        _ => Fault::backend(format!("cannot {verb} state file '{shown}': check its disk")).caused_by(error),
-    }
+    disk::trouble("state file", verb, path, error)
 }

@@ -10,6 +10,8 @@ use runtime_core::contract::{Env, StateKey, Versioned};
 
 /// The field with the token of the last save.
 pub(super) const TOKEN: &str = "t";
+/// Of the fields and texts, as that of the codec; a hash without it is of format 1.
+const FORMAT: &[u8] = b"format";
 const VERSION: &[u8] = b"v";
 const FINGERPRINT: &[u8] = b"f";
 /// Key texts in their order, a line each: a hash has none, a dict has.
@@ -19,10 +21,20 @@ const ENTRY: &[u8] = b"e:";
 /// The state in a hash; none where there are no fields.
 ///
 /// # Errors
-/// What is wrong, as part of a sentence.
+/// What is wrong, and what to do, as the end of a sentence that begins with the key.
 pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>, String> {
     if fields.is_empty() {
         return Ok(None);
+    }
+    if let Some((_, format)) = fields.iter().find(|(field, _)| field == FORMAT)
+        && number(format).is_none_or(|format| format > u64::from(state_codec::FORMAT))
+    {
+        return Err(format!(
+            "holds a state of format {}, written by a newer version, this one reads up to {}: run that version, or \
+             delete the key to begin with an empty state",
+            String::from_utf8_lossy(format),
+            state_codec::FORMAT
+        ));
     }
     let mut entries = HashMap::new();
     let (mut version, mut fingerprint, mut order) = (None, None, Vec::new());
@@ -30,14 +42,17 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
         if let Some(key) = field.strip_prefix(ENTRY) {
             entries.insert(key.to_vec(), Bytes::from(value));
         } else if field == VERSION {
-            version = str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+            version = number(&value);
         } else if field == FINGERPRINT {
             fingerprint = str::from_utf8(&value).ok().and_then(Fingerprint::from_hex);
         } else if field == ORDER {
             order = value;
         }
     }
-    let version = version.ok_or("its field 'v' is no version")?;
+    let version = version.ok_or(
+        "holds no state of a function: its field 'v' is no version; delete it to begin with an empty state, or set \
+         state.prefix",
+    )?;
     let mut env = Vec::with_capacity(entries.len());
     // of an empty order there is one line, which names no entry unless the state is a single value
     for key in order.split(|byte| *byte == b'\n') {
@@ -53,6 +68,9 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
 /// What makes the hash of `before` into that of `state`; all of it where nothing is known of it.
 pub(super) fn changes(before: Option<&Versioned>, state: &Versioned) -> StateWrite {
     let mut write = StateWrite { clear: before.is_none(), ..StateWrite::default() };
+    if before.is_none() {
+        write.set.push((FORMAT.to_vec(), state_codec::FORMAT.to_string().into_bytes()));
+    }
     let old: HashMap<&Bytes, &Bytes> =
         before.iter().flat_map(|before| &before.env.0).map(|(key, value)| (key, value)).collect();
     for (key, value) in &state.env.0 {
@@ -74,6 +92,10 @@ pub(super) fn changes(before: Option<&Versioned>, state: &Versioned) -> StateWri
         _ => {}
     }
     write
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn field(key: &Bytes) -> Vec<u8> {
@@ -143,7 +165,19 @@ mod tests {
     #[test]
     fn what_is_no_state_is_refused() {
         assert_eq!(read(Vec::new()).unwrap(), None);
-        assert_eq!(read(vec![(b"a".to_vec(), b"1".to_vec())]).unwrap_err(), "its field 'v' is no version");
+        let hash = |pairs: &[(&[u8], &[u8])]| pairs.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect::<Vec<_>>();
+        assert_eq!(
+            read(hash(&[(b"a", b"1")])).unwrap_err(),
+            "holds no state of a function: its field 'v' is no version; delete it to begin with an empty state, or set \
+             state.prefix"
+        );
+        assert_eq!(
+            read(hash(&[(b"v", b"1"), (b"format", b"2")])).unwrap_err(),
+            "holds a state of format 2, written by a newer version, this one reads up to 1: run that version, or \
+             delete the key to begin with an empty state"
+        );
+        assert_eq!(read(hash(&[(b"v", b"7"), (b"format", b"1")])).unwrap().unwrap().version, 7);
+        assert_eq!(read(hash(&[(b"v", b"7")])).unwrap().unwrap().version, 7, "before there was a number");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod libraries;
 pub(crate) mod port;
 pub(crate) mod python;
 pub(crate) mod redis;
+pub(crate) mod replica;
 pub(crate) mod tier;
 pub(crate) mod wait;
 

@@ -128,6 +128,34 @@ pub(super) const OPTIONS: &[Case] = &[
         "[functions.vm.errors]\nretries = -1\nbackoff = 'a while'\nthen = 'ignore'\n[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\n[functions.vm.executor]\nuse = 'passthrough'\n",
     ),
     toml(
+        "failed events without a place",
+        "[functions.vm.errors]\nthen = 'dead_letter'\n[functions.vm.source]\nuse = 'host'\n[functions.vm.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "a place that nothing goes to",
+        "[functions.vm.dead_letters]\nuse = 'redis'\n[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\n[functions.vm.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "dead letters without their name",
+        "[functions.vm.dead_letters]\npath = 'd'\n[functions.vm.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.vm.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "dead letters' values in Redis",
+        "[functions.vm.dead_letters]\nuse = 'redis'\nstream = ''\nmax_length = -1\nurl = 'http://:hunter2@127.0.0.1:PORT'\nsteam = 'x'\n[functions.vm.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.vm.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "dead letters in a file without its path, and in none",
+        "[functions.a.dead_letters]\nuse = 'file'\n[functions.a.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.b.dead_letters]\nuse = 'file'\npath = '/'\n[functions.b.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.b.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "a misspelt place",
+        "[functions.vm.dead_letters]\nuse = 'reddis'\n[functions.vm.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.vm.executor]\nuse = 'passthrough'\n",
+    ),
+    toml(
+        "state that outlives the workers that it belongs to",
+        "[functions.vm]\nworkers = 2\n[functions.vm.state]\nuse = 'redis'\nscope = 'worker'\n[functions.vm.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.vm.loader]\nuse = 'file'\npath = 'vm.py'\n",
+    ),
+    toml(
         "a file and its text",
         "[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\n[functions.vm.loader]\nuse = 'file'\npath = 'vm.py'\nsource = 'handler = print'\n",
     ),
@@ -254,7 +282,7 @@ pub(super) const OVERRIDING: &[Case] = &[
 pub(super) const LATER: &[Case] = &[
     toml(
         "components",
-        "[functions.a.source]\nuse = 'nats'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.a.state]\nuse = 'redis'\n[functions.a.sinks.nats]\nsubject = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.state]\nuse = 'file'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
+        "[functions.a.source]\nuse = 'nats'\n[functions.a.executor]\nuse = 'passthrough'\n[functions.a.sinks.nats]\nsubject = 's'\n[functions.b.source]\nuse = 'http'\n[functions.b.executor]\nuse = 'passthrough'\n[functions.b.sinks.p]\nuse = 'prometheus'\n",
     ),
     toml(
         "options of a function",
@@ -267,10 +295,6 @@ pub(super) const LATER: &[Case] = &[
     toml(
         "options of components",
         "[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\nlease = '5s'\n[functions.vm.loader]\nuse = 'file'\npath = 'vm.py'\nreload = true\nreload_state = 'keep'\n[functions.vm.state]\nuse = 'memory'\nkey = '/host'\nttl = '1h'\nmax_bytes = '1MiB'\nscope = 'worker'\n",
-    ),
-    toml(
-        "dead letters",
-        "[functions.vm.errors]\nthen = 'dead_letter'\n[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\n[functions.vm.executor]\nuse = 'passthrough'\n",
     ),
 ];
 
@@ -340,7 +364,7 @@ ttl = 'ever'
 pub(super) const CONTROL: &str =
     "[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\n[functions.vm.executor]\nuse = 'passthrough'\n";
 
-/// Two functions with nothing wrong.
+/// Three functions with nothing wrong.
 pub(super) const SOUND: &str = "\
 [log]
 level = 'warn'
@@ -366,6 +390,16 @@ ttl = '1m'
 use = 'redis_key'
 key = 'metrics'
 url = 'redis://me:hunter2@127.0.0.1:PORT/0'
+
+[functions.entries.source]
+use = 'redis_stream'
+stream = 'events'
+url = 'redis://me:hunter2@127.0.0.1:PORT/1'
+
+[functions.entries.executor]
+use = 'passthrough'
+
+[functions.entries.sinks.stdout]
 
 [functions.vm]
 handler = 'process'

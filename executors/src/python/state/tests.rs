@@ -48,7 +48,8 @@ type Texts = Vec<(Vec<u8>, Vec<u8>)>;
 /// The env that comes back, what was lost, and the texts in between.
 #[pyfunction]
 fn carry<'py>(env: &Bound<'py, PyAny>) -> PyResult<(Py<PyAny>, Vec<String>, Texts)> {
-    let Encoded { env, lost } = encode(env.py(), env);
+    let encoded = encode(env.py(), env);
+    let (lost, env) = (encoded.words().map(str::to_owned).collect(), encoded.env);
     // whatever is encoded can be a file
     let document = Document { env: env.0, ..Document::default() };
     let text = document.to_text().unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use runtime_core::Fault;
-use runtime_core::contract::{Call, Event, Function, Legacy, Outcome, Pipeline};
+use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Pipeline, StateKey};
 
 use super::super::protocol::HandedOver;
 use super::Pool;
@@ -18,26 +18,45 @@ pub(super) struct Apart {
     pool: Arc<Pool>,
     /// Where in an event the name of its state stands: each one's events go to the same slot, in their order.
     state_key: Option<Arc<str>>,
+    /// For each slot, where there are several.
+    owed: Vec<Owed>,
 }
 
 impl Apart {
     /// At least one slot.
     pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>, state_key: Option<Arc<str>>) -> Self {
-        Self { slots, pool, state_key }
+        Self { slots, pool, state_key, owed: Vec::new() }
     }
 
-    /// Each slot with the events whose keys are its own.
+    /// Each slot with the events whose keys are its own, and with the states of those.
     async fn by_key(&mut self, pointer: &str, events: &[Event], call: &Call) -> Vec<Outcome> {
         let count = self.slots.len();
-        let mut shares: Vec<(Vec<usize>, Vec<Event>)> = vec![Default::default(); count];
+        let mut shares: Vec<Share> = (0..count).map(|_| Share::default()).collect();
         for (index, event) in events.iter().enumerate() {
-            let (places, share) = &mut shares[slot_of_key(pointer, &event.payload, count)];
-            places.push(index);
-            share.push(event.clone());
+            // whoever keeps the states has named them
+            let place = if call.keep { place(event.key.as_deref(), count) } else { found(pointer, event, count) };
+            let share = &mut shares[place];
+            share.places.push(index);
+            share.events.push(event.clone());
         }
-        let work = self.slots.iter_mut().zip(shares).map(async |(slot, (places, share))| {
-            let outcomes = if share.is_empty() { Vec::new() } else { slot.call(&share, call).await };
-            places.into_iter().zip(outcomes).collect::<Vec<_>>()
+        self.owed.resize_with(count, Owed::default);
+        for key in &call.forget {
+            let owed = &mut self.owed[place(key.0.as_deref(), count)];
+            owed.states.retain(|(other, _)| other != key);
+            owed.forget.push(key.clone());
+        }
+        for (key, env) in &call.states {
+            self.owed[place(key.0.as_deref(), count)].states.push((key.clone(), env.clone()));
+        }
+        let work = self.slots.iter_mut().zip(&mut self.owed).zip(shares).map(async |((slot, owed), share)| {
+            if share.events.is_empty() {
+                return Vec::new();
+            }
+            let Owed { states, forget } = std::mem::take(owed);
+            let (observer, deadline) = (call.observer.clone(), call.deadline);
+            let call = Call { keep: call.keep, states, anew: call.anew, forget, deadline, observer };
+            let outcomes = slot.call(&share.events, &call).await;
+            share.places.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
         let mut placed: Vec<_> = join_all(work).await.into_iter().flatten().collect();
         placed.sort_by_key(|(index, _)| *index);
@@ -45,13 +64,38 @@ impl Apart {
     }
 }
 
+/// A slot's part of a batch.
+#[derive(Default)]
+struct Share {
+    places: Vec<usize>,
+    events: Vec<Event>,
+}
+
+/// What a slot is told with its next events.
+#[derive(Default)]
+struct Owed {
+    states: Vec<(StateKey, Env)>,
+    forget: Vec<StateKey>,
+}
+
+/// What a slot hands over.
+struct Handed {
+    env: Env,
+    /// States that somebody else keeps are not in it.
+    lost: bool,
+}
+
 /// The place of a key among so many. The same for as long as the process lives; what has no key is one key.
-fn slot_of_key(pointer: &str, payload: &[u8], count: usize) -> usize {
-    let event = serde_json::from_slice::<serde_json::Value>(payload).unwrap_or_default();
-    let key = event.pointer(pointer).map(ToString::to_string);
+fn place(key: Option<&str>, count: usize) -> usize {
     let mut hash = DefaultHasher::new();
     key.hash(&mut hash);
     usize::try_from(hash.finish() % count as u64).unwrap_or_default()
+}
+
+/// The place of the key that stands in an event.
+fn found(pointer: &str, event: &Event, count: usize) -> usize {
+    let event = serde_json::from_slice::<serde_json::Value>(&event.payload).unwrap_or_default();
+    place(event.pointer(pointer).map(ToString::to_string).as_deref(), count)
 }
 
 /// Events of a batch that no worker has yet.
@@ -82,6 +126,12 @@ impl Function for Apart {
         if let Some(pointer) = self.state_key.clone() {
             return Ok(self.by_key(&pointer, events, &call).await);
         }
+        if call.keep {
+            return Err(Fault::config(
+                "several workers cannot share one state that is kept: give it a key (state.key), or the function one \
+                 worker",
+            ));
+        }
         let left = Mutex::new(Left { events, next: 0, workers: self.slots.len() });
         let work = self.slots.iter_mut().map(async |slot| {
             let mut pieces = Vec::new();
@@ -102,31 +152,35 @@ impl Function for Apart {
     }
 
     async fn hand_over(&mut self) -> Result<Legacy, Fault> {
-        let mut all = Vec::new();
+        let (mut all, mut names) = (Vec::new(), Vec::new());
         for slot in &mut self.slots {
-            all.push(slot.hand_over().await?);
+            let HandedOver { env, lost } = slot.hand_over().await?;
+            all.push(Handed { env, lost: slot.has_lost() });
+            names.extend(lost);
         }
-        let lost: Vec<_> = all.iter().flat_map(|handed| handed.lost.iter().cloned()).collect();
-        if all.len() > 1 && lost.is_empty() {
+        if all.len() > 1 && names.is_empty() || all.iter().any(|handed| handed.lost) {
             // each worker has a state of its own, and its successor in the same place gets it
             return Ok(Legacy::Live(Box::new(all)));
         }
         let env = all.into_iter().next().map(|handed| handed.env).unwrap_or_default();
-        Ok(Legacy::Encoded { env, lost })
+        Ok(Legacy::Encoded { env, lost: names })
     }
 
     async fn take_over(&mut self, legacy: Option<Legacy>) -> Result<(), Fault> {
-        let mut states = match legacy {
+        let mut all = match legacy {
             None => Vec::new(),
-            Some(Legacy::Encoded { env, .. }) => vec![env],
-            Some(Legacy::Live(live)) => match live.downcast::<Vec<HandedOver>>() {
-                Ok(all) => all.into_iter().map(|handed| handed.env).collect(),
+            Some(Legacy::Encoded { env, .. }) => vec![Handed { env, lost: false }],
+            Some(Legacy::Live(live)) => match live.downcast::<Vec<Handed>>() {
+                Ok(all) => *all,
                 Err(_) => return Err(Fault::internal("a function in workers was handed objects of this process")),
             },
         }
         .into_iter();
         for slot in &mut self.slots {
-            slot.take_over(states.next()).await?;
+            match all.next() {
+                Some(Handed { env, lost }) => slot.take_over(Some(env), lost).await?,
+                None => slot.take_over(None, false).await?,
+            }
         }
         Ok(())
     }
@@ -172,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_place() {
-        let place = |text: &str| slot_of_key("/host", text.as_bytes(), 8);
+        let place = |text: &str| found("/host", &Event::new("e", text.as_bytes().to_vec()), 8);
         assert_eq!(place(r#"{"host": "a", "n": 1}"#), place(r#"{"n": 2, "host":"a"}"#));
         assert_eq!(place("{}"), place("no json"));
         let places: std::collections::HashSet<_> = (0..100).map(|n| place(&format!("{{\"host\": {n}}}"))).collect();

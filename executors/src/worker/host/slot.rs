@@ -10,6 +10,7 @@ use runtime_core::isolation::Recycle;
 use tokio::task::JoinHandle;
 
 use super::super::protocol::HandedOver;
+use super::given::{Given, often};
 use super::worker::{Called, Worker};
 use super::{Code, Plan, Pool};
 
@@ -36,21 +37,13 @@ pub(super) struct Slot {
     coming: Option<JoinHandle<Result<Worker, Fault>>>,
     /// Ends without a success in between; kills at a limit do not count, as limits make them slow enough.
     ends: u32,
+    /// A worker has ended, and with it the states that somebody else keeps: they have to be given anew.
+    lost: bool,
+    /// The first event of a batch of such a call that ended workers before any event was running, and how many.
+    fruitless: Option<(String, u32)>,
     recycle_from: Instant,
     /// Why the worker is to be replaced as soon as it has no batch.
     due: Option<String>,
-}
-
-/// A batch on its way through a worker, or through several.
-struct Given {
-    events: Arc<[Event]>,
-    call: Call,
-    /// Of the first events.
-    outcomes: Vec<Outcome>,
-    /// Its number with the present worker, once that has got what is left of it.
-    batch: Option<u64>,
-    /// Workers that ended with it before any event was running.
-    fruitless: u32,
 }
 
 impl Slot {
@@ -65,6 +58,8 @@ impl Slot {
             given: VecDeque::new(),
             coming: None,
             ends: 0,
+            lost: false,
+            fruitless: None,
             recycle_from: Instant::now(),
             due: None,
         })
@@ -78,7 +73,7 @@ impl Slot {
 
     /// Gives a batch, to be taken later.
     pub(super) fn give(&mut self, events: Arc<[Event]>, call: Call) {
-        self.given.push_back(Given { events, call, outcomes: Vec::new(), batch: None, fruitless: 0 });
+        self.given.push_back(Given::new(events, call));
         // one that has to be started first gets it when it is asked for
         if self.worker.is_some() {
             self.send();
@@ -92,13 +87,20 @@ impl Slot {
             // its successor gets it
             return;
         }
-        for given in self.given.iter_mut().filter(|given| given.batch.is_none()) {
+        for given in self.given.iter_mut().filter(|given| given.batch.is_none() && !given.is_whole()) {
+            if self.lost && given.builds_on_others() {
+                given.hand_back();
+                continue;
+            }
+            self.lost = false;
             match worker.give(&self.plan, &given.events[given.outcomes.len()..], &given.call) {
                 Ok(batch) => given.batch = Some(batch),
                 Err(error) => {
                     // no worker could be given it
                     let failed = || Returned::Failed(Fault::event(error.to_string())).into();
                     given.outcomes.resize_with(given.events.len(), failed);
+                    // nor what came with it
+                    self.lost = given.call.keep;
                 }
             }
         }
@@ -118,11 +120,14 @@ impl Slot {
     pub(super) async fn take(&mut self) -> Vec<Outcome> {
         let plan = Arc::clone(&self.plan);
         loop {
-            let Some(first) = self.given.front() else { return Vec::new() };
-            if first.outcomes.len() == first.events.len() {
+            let Some(first) = self.given.front_mut() else { return Vec::new() };
+            if self.lost && first.batch.is_none() && first.builds_on_others() {
+                first.hand_back();
+            }
+            if first.is_whole() {
                 break;
             }
-            let left = first.events.len() - first.outcomes.len();
+            let (left, keep) = (first.events.len() - first.outcomes.len(), first.call.keep);
             // one that has ended with a batch is not idle: that batch may be its end
             if first.batch.is_none() {
                 self.recycle_if_due().await;
@@ -131,19 +136,37 @@ impl Slot {
             }
             let batch = self.given.front().and_then(|given| given.batch);
             let (Some(worker), Some(batch)) = (&mut self.worker, batch) else { continue };
-            let called = worker.take(&plan, batch, left).await;
+            let called = worker.take(&plan, batch, left, keep).await;
             let Some(first) = self.given.front_mut() else { return Vec::new() };
             match called {
                 Called::Whole(whole) => {
                     first.outcomes.extend(whole);
+                    self.fruitless = None;
                     self.succeeded();
                 }
                 Called::Broken { done, culprit, fault, killed } => {
                     let how = fault.to_string();
                     let some_done = !done.is_empty();
+                    if keep && !some_done {
+                        let blamed = culprit.or_else(|| often(&mut self.fruitless, &first.events).then_some(0));
+                        first.hand_back();
+                        match blamed.and_then(|index| first.outcomes.get_mut(index)) {
+                            Some(outcome) => {
+                                self.fruitless = None;
+                                outcome.returned = Returned::Failed(fault);
+                            }
+                            None => tracing::warn!(
+                                function = %plan.workers.function,
+                                "{}; its batch is called again", fault.chain()
+                            ),
+                        }
+                        self.save_later_ones();
+                        self.ended(killed, &how);
+                        continue;
+                    }
                     // one that ends twice before it has begun must be ended by the event all the same: its size, say
-                    first.fruitless = if some_done || culprit { 0 } else { first.fruitless + 1 };
-                    let is_blamed = culprit || first.fruitless > 1;
+                    first.fruitless = if some_done || culprit.is_some() { 0 } else { first.fruitless + 1 };
+                    let is_blamed = culprit.is_some() || first.fruitless > 1;
                     first.outcomes.extend(done);
                     if is_blamed && first.outcomes.len() < first.events.len() {
                         first.outcomes.push(Returned::Failed(fault).into());
@@ -169,7 +192,8 @@ impl Slot {
         let Some(worker) = &self.worker else { return };
         for given in self.given.iter_mut().skip(1) {
             let left = given.events.len() - given.outcomes.len();
-            given.outcomes.extend(given.batch.into_iter().flat_map(|batch| worker.finished(batch, left)));
+            let keep = given.call.keep;
+            given.outcomes.extend(given.batch.into_iter().flat_map(|batch| worker.finished(batch, left, keep)));
         }
     }
 
@@ -225,7 +249,15 @@ impl Slot {
     /// A worker is no more; `how` is for people.
     fn ended(&mut self, killed: Option<&'static str>, how: &str) {
         let entries = self.worker.take().map(|worker| worker.entries);
-        self.given.iter_mut().for_each(|given| given.batch = None);
+        let mut keep = false;
+        for given in &mut self.given {
+            keep |= given.call.keep;
+            // the next worker knows nothing of what this one was given
+            if given.batch.take().is_some() && given.builds_on_others() {
+                given.hand_back();
+            }
+        }
+        self.lost = true;
         match killed {
             Some(reason) => {
                 metrics::counter!("gaugefn_worker_kills_total", "function" => self.plan.workers.function.to_string(), "reason" => reason)
@@ -239,7 +271,7 @@ impl Slot {
         }
         metrics::counter!("gaugefn_worker_restarts_total", "function" => self.plan.workers.function.to_string())
             .increment(1);
-        if let Some(entries @ 1..) = entries {
+        if let Some(entries @ 1..) = entries.filter(|_| !keep) {
             tracing::warn!(
                 function = %self.plan.workers.function,
                 "{entries} entries of context.env went with the worker, as state in memory does; the next call begins \
@@ -309,8 +341,15 @@ impl Slot {
         self.worker().await.hand_over().await
     }
 
-    pub(super) async fn take_over(&mut self, env: Option<Env>) -> Result<(), Fault> {
+    /// Whether what it hands over lacks what somebody else keeps.
+    pub(super) const fn has_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Begins with what another slot has handed over, which may have lost its states.
+    pub(super) async fn take_over(&mut self, env: Option<Env>, lost: bool) -> Result<(), Fault> {
         self.worker().await.take_over(env).await?;
+        self.lost = lost;
         // whatever trouble there was, it was the older version's
         self.code.brief.health.say(None);
         Ok(())

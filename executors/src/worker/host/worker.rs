@@ -83,10 +83,10 @@ pub(super) enum Called {
     Whole(Vec<Outcome>),
     /// The worker is no more.
     Broken {
-        /// Of the events that were finished before.
+        /// Of the events that were finished before. All of them or none where somebody keeps the states.
         done: Vec<Outcome>,
-        /// Whether the event after those was running, so that this is its end.
-        culprit: bool,
+        /// The event that was running and is not among those, so that this is its end.
+        culprit: Option<usize>,
         /// What happened.
         fault: Fault,
         /// Why it was killed, if it was.
@@ -247,7 +247,8 @@ impl Worker {
     /// The batch is too large to be sent at all; nothing of it was.
     pub(super) fn give(&mut self, plan: &Plan, events: &[Event], call: &Call) -> Result<u64, ProtocolError> {
         let (id, limit) = (self.batches + 1, plan.workers.timeout);
-        let batch = BatchRef { id, limit, env: call.env.as_ref(), base_version: call.base_version, events };
+        let Call { keep, states, anew, forget, .. } = call;
+        let batch = BatchRef { id, limit, keep: *keep, states, anew: *anew, forget, events };
         self.out.queue(|out| batch.encode(out))?;
         self.batches = id;
         self.events += events.len() as u64;
@@ -309,7 +310,7 @@ impl Worker {
     }
 
     /// What became of the oldest batch, which has so many events.
-    pub(super) async fn take(&mut self, plan: &Plan, id: u64, count: usize) -> Called {
+    pub(super) async fn take(&mut self, plan: &Plan, id: u64, count: usize, keep: bool) -> Called {
         self.answered(plan, id).await;
         let news = self.news.take();
         (self.check, self.between) = (None, None);
@@ -332,7 +333,7 @@ impl Worker {
                 let _ = self.area.trim(slot_of(id));
                 Called::Whole(outcomes)
             }
-            Err(end) => self.broken(id, count, end, plan.workers.timeout).await,
+            Err(end) => self.broken(id, count, end, plan.workers.timeout, keep).await,
         }
     }
 
@@ -354,7 +355,7 @@ impl Worker {
     }
 
     /// Ends a worker that did not finish its batch, and saves what it had finished.
-    async fn broken(&mut self, id: u64, count: usize, end: End, limit: Option<Duration>) -> Called {
+    async fn broken(&mut self, id: u64, count: usize, end: End, limit: Option<Duration>, keep: bool) -> Called {
         let slot = slot_of(id);
         let mut report = String::new();
         let (mut expired, mut killed) = (None, None);
@@ -375,7 +376,7 @@ impl Worker {
             report = dump::rest(&self.dump);
         }
         let progress = self.area.progress(slot).filter(|progress| progress.batch == id);
-        let done = self.finished(id, count);
+        let done = self.finished(id, count, keep);
         let running = progress.and_then(|progress| progress.running).map(|(index, _)| index);
         let fault = match end {
             End::Kill(Kill::Timeout { elapsed, .. }) => {
@@ -400,20 +401,24 @@ impl Worker {
             }
         };
         let fault = if report.is_empty() { fault } else { fault.with_report(report) };
-        let culprit = match expired {
-            // it may have come to an end in the last moment
-            Some(expired) => expired == done.len(),
-            None => running == Some(done.len()),
+        // one whose time was over may have come to an end in the last moment
+        let culprit = match (expired, running) {
+            (Some(expired), Some(running)) if keep => Some(expired).filter(|expired| *expired == running),
+            (expired, running) => expired.or(running),
         };
+        // calls may be repeated where somebody keeps the states, and nothing is done before all is
+        let culprit = culprit.filter(|index| if keep { done.is_empty() } else { *index == done.len() });
         Called::Broken { done, culprit, fault, killed }
     }
 
-    /// The outcomes of a batch of so many events that are known without its answer.
-    pub(super) fn finished(&self, id: u64, count: usize) -> Vec<Outcome> {
+    /// The outcomes of a batch of so many events that are known without its answer. A part of them is of no use where
+    /// they bring states along.
+    pub(super) fn finished(&self, id: u64, count: usize, keep: bool) -> Vec<Outcome> {
         let slot = slot_of(id);
         let begun = self.area.progress(slot).is_some_and(|progress| progress.batch == id);
         let known = if begun { self.area.outcomes(slot, count) } else { Vec::new() };
-        known.into_iter().map_while(|bytes| decode_one(bytes).ok()).collect()
+        let known: Vec<_> = known.into_iter().map_while(|bytes| decode_one(bytes).ok()).collect();
+        if keep && known.len() < count { Vec::new() } else { known }
     }
 
     /// Kills what is left of it and of all that it has started, and hears its last words.

@@ -1,7 +1,7 @@
 //! The state on its way from one worker to the next, and with batches.
 
 use bytes::Bytes;
-use runtime_core::contract::Env;
+use runtime_core::contract::{Env, StateKey};
 
 use super::ProtocolError;
 use super::frame::{self, Kind};
@@ -20,6 +20,40 @@ pub(super) fn put_env(out: &mut Vec<u8>, env: &Env) {
 
 pub(super) fn get_env(rest: &mut Rest) -> Result<Env, ProtocolError> {
     rest.list(SMALLEST_ENTRY, |rest| Ok((rest.bytes()?, rest.bytes()?))).map(Env)
+}
+
+/// Whether there is one.
+pub(super) const SMALLEST_KEY: usize = 1;
+
+/// A key, and a count of entries.
+const SMALLEST_STATE: usize = SMALLEST_KEY + 4;
+
+pub(super) fn put_key(out: &mut Vec<u8>, key: &StateKey) {
+    put_option(out, key.0.as_deref(), |out, key| put_bytes(out, key.as_bytes()));
+}
+
+pub(super) fn get_key(rest: &mut Rest) -> Result<StateKey, ProtocolError> {
+    rest.option(Rest::text).map(StateKey)
+}
+
+pub(super) fn put_states(out: &mut Vec<u8>, states: &[(StateKey, Env)]) {
+    put_count(out, states.len());
+    for (key, env) in states {
+        put_key(out, key);
+        put_env(out, env);
+    }
+}
+
+pub(super) fn get_states(rest: &mut Rest) -> Result<Vec<(StateKey, Env)>, ProtocolError> {
+    rest.list(SMALLEST_STATE, |rest| Ok((get_key(rest)?, apart(&get_env(rest)?))))
+}
+
+/// The same in memory of its own: a state stays for long, and a frame is large.
+fn apart(env: &Env) -> Env {
+    let mut bytes = Vec::with_capacity(env.0.iter().map(|(key, value)| key.len() + value.len()).sum());
+    env.0.iter().flat_map(|(key, value)| [key, value]).for_each(|text| bytes.extend_from_slice(text));
+    let mut rest = Bytes::from(bytes);
+    Env(env.0.iter().map(|(key, value)| (rest.split_to(key.len()), rest.split_to(value.len()))).collect())
 }
 
 /// The answer to `HandOver`.

@@ -199,7 +199,7 @@ mod tests {
             // the third is larger than any buffer on the way
             for (id, size) in [(1, 0), (2, 100_000), (3, 20 << 20)] {
                 let events = [Event::new("e", vec![1; size])];
-                let batch = BatchRef { id, limit: None, env: None, base_version: None, events: &events };
+                let batch = BatchRef { id, events: &events, ..BatchRef::default() };
                 outgoing.send(|out| batch.encode(out)).await.unwrap();
                 assert_eq!(incoming.next_frame().await.unwrap().unwrap().kind, Kind::TookOver);
             }

@@ -45,7 +45,7 @@ pub use rare::{FaultForm, Hello, ModuleForm, Prepare, Rare, Ready, Refused};
 use runtime_core::Fault;
 
 /// Versions of the protocol. A major one is refused where it differs; of the minor ones, the lower one counts.
-pub const VERSION: (u16, u16) = (1, 0);
+pub const VERSION: (u16, u16) = (2, 0);
 
 /// Why a frame cannot be sent or understood. After any of them the stream is of no use any more.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,13 @@ use runtime_core::contract::{Blame, Outcome, Returned};
 
 use super::ProtocolError;
 use super::frame::{self, Kind};
-use super::legacy::{get_env, put_env};
+use super::legacy::{get_states, put_states};
 use super::wire::{Rest, put_bytes, put_count, put_option};
 
 const EMPTY: u8 = 0;
 const OUTPUT: u8 = 1;
 const FAILED: u8 = 2;
+const NOT_CALLED: u8 = 3;
 
 const RETRY: u8 = 1;
 const FATAL: u8 = 2;
@@ -32,8 +33,9 @@ pub fn encode_one(out: &mut Vec<u8>, outcome: &Outcome) {
             out.push(FAILED);
             put_fault(out, fault);
         }
+        Returned::NotCalled => out.push(NOT_CALLED),
     }
-    put_option(out, outcome.env.as_ref(), put_env);
+    put_states(out, &outcome.states);
 }
 
 /// Reads one outcome; a payload is a slice of `bytes`.
@@ -46,11 +48,12 @@ pub fn decode_one(bytes: Bytes) -> Result<Outcome, ProtocolError> {
         EMPTY => Returned::Empty,
         OUTPUT => Returned::Output(rest.bytes()?),
         FAILED => Returned::Failed(get_fault(&mut rest)?),
+        NOT_CALLED => Returned::NotCalled,
         _ => return Err(ProtocolError::Malformed("an outcome of an unknown kind")),
     };
-    let env = rest.option(get_env)?;
+    let states = get_states(&mut rest)?;
     rest.end()?;
-    Ok(Outcome { returned, env })
+    Ok(Outcome { returned, states })
 }
 
 /// The causes of a fault in one line, as [`Fault::chain`] has them behind the message.
@@ -162,7 +165,7 @@ mod tests {
     use super::super::Splitter;
     use super::*;
     use proptest::prelude::*;
-    use runtime_core::contract::Env;
+    use runtime_core::contract::{Env, StateKey};
 
     fn some_fault() -> impl Strategy<Value = Fault> {
         let text = || ".{0,30}";
@@ -177,11 +180,11 @@ mod tests {
             Just(()).prop_map(|()| Returned::Empty),
             proptest::collection::vec(any::<u8>(), 0..50).prop_map(|bytes| Returned::Output(bytes.into())),
             some_fault().prop_map(Returned::Failed),
+            Just(()).prop_map(|()| Returned::NotCalled),
         ];
-        (returned, any::<bool>()).prop_map(|(returned, env)| Outcome {
-            returned,
-            env: env.then(|| Env(vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))])),
-        })
+        let state = proptest::option::of(".{0,20}")
+            .prop_map(|key| (StateKey(key), Env(vec![(Bytes::from_static(b"k"), Bytes::from_static(b"v"))])));
+        (returned, proptest::collection::vec(state, 0..3)).prop_map(|(returned, states)| Outcome { returned, states })
     }
 
     /// Everything that can be asked of a fault.
@@ -191,9 +194,9 @@ mod tests {
     }
 
     fn check(got: &Outcome, sent: &Outcome) -> Result<(), TestCaseError> {
-        prop_assert_eq!(&got.env, &sent.env);
+        prop_assert_eq!(&got.states, &sent.states);
         match (&got.returned, &sent.returned) {
-            (Returned::Empty, Returned::Empty) => {}
+            (Returned::Empty, Returned::Empty) | (Returned::NotCalled, Returned::NotCalled) => {}
             (Returned::Output(got), Returned::Output(sent)) => prop_assert_eq!(got, sent),
             (Returned::Failed(got), Returned::Failed(sent)) => prop_assert_eq!(parts(got), parts(sent)),
             _ => prop_assert!(false, "{got:?} for {sent:?}"),

@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "the worker speaks protocol 2.7 ({build}), this process 1.0 ({build}): the binary was replaced while \
+                "the worker speaks protocol 3.7 ({build}), this process 2.0 ({build}): the binary was replaced while \
                  it ran, restart it"
             )
         );

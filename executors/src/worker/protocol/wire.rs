@@ -31,6 +31,14 @@ impl Rest {
         self.0.try_get_u8().map_err(|_| ProtocolError::Short)
     }
 
+    pub(super) fn bool(&mut self) -> Result<bool, ProtocolError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(ProtocolError::Malformed("neither yes nor no")),
+        }
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, ProtocolError> {
         self.0.try_get_u32_le().map_err(|_| ProtocolError::Short)
     }

@@ -194,7 +194,7 @@ impl Kind for Memory {
     type Config = NoOptions;
     const NAME: &'static str = "memory";
     const SUMMARY: &'static str = "nothing is kept";
-    const RESERVED: &'static [&'static str] = crate::config::reserved::STATE;
+    const RESERVED: &'static [&'static str] = &["ttl", "max_bytes"];
 
     async fn build(_: Self::Config, _: &Site<'_>) -> Result<Box<Self::Role>, Fault> {
         Ok(discard_state())

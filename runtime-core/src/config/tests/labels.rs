@@ -70,7 +70,7 @@ fn a_function_needs_a_source_and_code() {
     );
     assert_eq!(
         problems("[functions.vm]\nsource = {}\nexecutor = { use = 'bare' }\n"),
-        ["functions.vm.source.use: missing; name the source: available are newest, ticker"]
+        ["functions.vm.source.use: missing; name the source: available are file, newest, redis_queue, ticker"]
     );
 }
 
@@ -80,7 +80,7 @@ fn a_sinks_label_may_name_its_component() {
     assert_eq!(settings.functions[0].sinks[0].1.entry.name, "paper");
     assert_eq!(
         problems(&format!("{VM}[functions.vm.sinks.result]\nsheets = 2\n")),
-        ["functions.vm.sinks.result.use: missing; name the sink: available are paper"]
+        ["functions.vm.sinks.result.use: missing; name the sink: available are paper, redis_set"]
     );
     // another component may have the name of one as its label
     assert_eq!(
@@ -140,6 +140,8 @@ fn something_else_in_the_place_of_a_table_is_named_once() {
 fn a_misspelt_component_as_a_label_is_recognised() {
     assert_eq!(
         problems(&format!("{VM}[functions.vm.sinks.papre]\n")),
-        ["functions.vm.sinks.papre.use: missing; name the sink: available are paper; did you mean the label 'paper'?"]
+        [
+            "functions.vm.sinks.papre.use: missing; name the sink: available are paper, redis_set; did you mean the label 'paper'?"
+        ]
     );
 }

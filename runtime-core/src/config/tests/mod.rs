@@ -1,6 +1,7 @@
 //! The whole way from files and variables to settings, with components of the tests' own.
 
 mod components;
+mod failures;
 mod labels;
 mod layered;
 mod shape;

@@ -38,11 +38,12 @@ fn the_schema_has_every_table_and_every_component() {
     assert_eq!(top, ["log", "admin", "link", "functions"]);
     let function = &whole["properties"]["functions"]["additionalProperties"];
     let parts = &function["properties"];
-    assert_eq!(titles(&parts["source"]), ["newest", "ticker"]);
+    assert_eq!(titles(&parts["source"]), ["file", "newest", "redis_queue", "ticker"]);
     assert_eq!(titles(&parts["loader"]), ["text"]);
     assert_eq!(titles(&parts["executor"]), ["bare", "python"]);
-    assert_eq!(titles(&parts["state"]), ["memory"]);
-    assert_eq!(titles(&parts["sinks"]["additionalProperties"]), ["paper"]);
+    assert_eq!(titles(&parts["state"]), ["file", "memory", "redis"]);
+    assert_eq!(titles(&parts["sinks"]["additionalProperties"]), ["paper", "redis_set"]);
+    assert_eq!(titles(&parts["dead_letters"]), ["file", "redis"]);
     assert_eq!(function["required"], serde_json::json!(["source"]));
     let text = &parts["loader"]["anyOf"][0];
     assert_eq!(text["required"], serde_json::json!(["path", "use"]));

@@ -104,15 +104,17 @@ async fn the_next_batch_is_at_hand_and_order_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_further_attempt_waits_until_nothing_else_is_given() {
+async fn a_further_attempt_is_a_batch_of_its_own_behind_the_others() {
     let bench = bench(&["bad", "b", "c"]).retrying(2, Then::Skip);
     let journal = bench.journal.clone();
     assert_end!(bench.run().await, End::Exhausted);
     let lines = ahead(&journal);
     let at = |wanted: &str| lines.iter().position(|line| line.starts_with(wanted)).unwrap();
-    assert!(at("take 2") < at("alone 1"), "{lines:?}");
+    let gives: Vec<_> = lines.iter().filter(|line| line.starts_with("give")).cloned().collect();
+    assert_eq!(gives, ["give 1", "give 2", "give 3", "give 1"], "{lines:?}");
+    assert!(at("settle 3") < at("settle 1"), "{lines:?}");
     let settled: Vec<_> = lines.iter().filter(|line| line.starts_with("settle")).cloned().collect();
-    assert_eq!(settled, ["settle 1 done bad", "settle 2 done b", "settle 3 done c"]);
+    assert_eq!(settled, ["settle 2 done b", "settle 3 done c", "settle 1 done bad"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 mod ahead;
 mod faults;
+mod keep;
+mod lease;
 mod order;
 mod policy;
 mod receipts;
@@ -11,11 +13,12 @@ mod start;
 mod stopping;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Board, End, Parts, Stop, Stopper, run, stop};
 use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{Delivery, Event, Fault, Function, Returned, Sink};
+use crate::contract::{Delivery, Event, Fault, Function, Returned, Sink, StateStore};
 use crate::options::Span;
 use crate::testkit::{Journal, Recorder, Script, ScriptedFunction, ScriptedSource, discard_state};
 
@@ -28,6 +31,9 @@ struct Bench {
     sinks: Vec<(String, Recorder)>,
     errors: ErrorOptions,
     drain: Duration,
+    /// What keeps the state, where something does.
+    state: Option<Arc<dyn StateStore>>,
+    state_key: Option<String>,
 }
 
 /// What stops the run, and its end.
@@ -44,6 +50,8 @@ impl Bench {
             sinks: vec![("result".to_owned(), Recorder::default().journal("result", &journal))],
             errors: ErrorOptions::default(),
             drain: Duration::from_secs(25),
+            state: None,
+            state_key: None,
             journal,
         }
     }
@@ -80,7 +88,10 @@ impl Bench {
             name: "vm".into(),
             source: Box::new(self.source),
             function: self.function,
-            state: discard_state(),
+            state: self.state.unwrap_or_else(|| discard_state().into()),
+            state_key: self.state_key,
+            dead_letters: None,
+            origin: "script".into(),
             sinks: self.sinks.into_iter().map(boxed).collect(),
             errors: self.errors,
             drain: self.drain,

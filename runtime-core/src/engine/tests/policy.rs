@@ -11,8 +11,8 @@ async fn the_end_names_the_event_and_what_came_before_is_written() {
     let (journal, sink) = (bench.journal.clone(), bench.sink());
     assert_end!(bench.run().await, End::Policy { event } if event == "3");
     assert_eq!(sink.texts(), ["a", "b"]);
-    assert_eq!(journal.lines("settle"), ["settle 1 done a"]);
-    assert_eq!(journal.lines("undelivered"), ["undelivered 2, 3, 4"]);
+    assert_eq!(journal.lines("settle"), ["settle 1 done a", "settle 2 done b"]);
+    assert_eq!(journal.lines("undelivered"), ["undelivered 3, 4"]);
     assert_eq!(journal.lines("close"), ["close function", "close result", "close source"]);
 }
 

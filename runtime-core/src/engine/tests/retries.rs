@@ -125,7 +125,7 @@ async fn an_unusable_event_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_of_a_queue_keep_order_and_outcomes() {
+async fn failed_events_of_a_queue_hold_up_no_others() {
     let bench = Bench::new(Delivery::Queue, [Script::Events(vec!["a", "x", "b", "y"]), Script::Events(vec!["c"])])
         .retrying(2, Then::Skip);
     let mut calls = 0;
@@ -140,20 +140,16 @@ async fn retries_of_a_queue_keep_order_and_outcomes() {
     });
     let journal = bench.journal.clone();
     assert_end!(bench.run().await, End::Exhausted);
-    assert_eq!(
-        journal.lines("call"),
-        [
-            "call 1#1 a",
-            "call 2#1 x",
-            "call 3#1 b",
-            "call 4#1 y",
-            "call 2#2 x",
-            "call 2#3 x",
-            "call 4#2 y",
-            "call 4#3 y",
-            "call 5#1 c"
-        ]
-    );
-    assert_eq!(journal.lines("write"), ["write result 2 x6, 3 b3", "write result 5 c9"]);
-    assert_eq!(journal.lines("settle"), ["settle 1 done, 2 done x6, 3 done b3, 4 failed: bang", "settle 5 done c9"]);
+    let calls = journal.lines("call");
+    assert_eq!(calls[..5], ["call 1#1 a", "call 2#1 x", "call 3#1 b", "call 4#1 y", "call 5#1 c"]);
+    // their waits differ by chance
+    let of = |event: &str| calls[5..].iter().filter(|call| call.starts_with(event)).cloned().collect::<Vec<_>>();
+    assert_eq!(of("call 2"), ["call 2#2 x", "call 2#3 x"]);
+    assert_eq!(of("call 4"), ["call 4#2 y", "call 4#3 y"]);
+    assert_eq!(calls.len(), 9);
+    let mut settled = journal.lines("settle");
+    assert_eq!(settled[..2], ["settle 1 done, 3 done b3", "settle 5 done c5"]);
+    settled[2..].sort();
+    assert!(settled[2].starts_with("settle 2 done x") && settled[3] == "settle 4 failed: bang", "{settled:?}");
+    assert_eq!((settled.len(), journal.count("undelivered")), (4, 0));
 }

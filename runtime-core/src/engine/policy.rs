@@ -1,0 +1,166 @@
+//! What becomes of the events of a batch, by their outcomes and the error policy: committed, tried again, given up.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::backoff::retry_wait;
+use super::board::Board;
+use super::meters::Meters;
+use super::run::{Again, Journey};
+use crate::config::settings::{ErrorOptions, Then};
+use crate::contract::{Blame, Commit, Event, Fault, Letter, Outcome, Output, Returned, Verdict};
+
+/// An event that was delivered so often and is still not done has ended the processes that worked on it. Restarts and
+/// interruptions of all sorts stay far below.
+const MOST_DELIVERIES: u32 = 20;
+
+/// The error policy of one function, with what it counts and what it tells.
+pub(super) struct Policy<'a> {
+    pub(super) name: &'a str,
+    pub(super) errors: &'a ErrorOptions,
+    pub(super) board: &'a Board,
+    pub(super) meters: &'a Meters,
+    /// For dead letters: what the source is and reads.
+    pub(super) origin: Arc<str>,
+}
+
+impl Policy<'_> {
+    /// Whether another attempt can help and is left.
+    pub(super) fn may_retry(&self, event: &Event, outcome: &Outcome) -> bool {
+        is_retryable(outcome) && event.attempt <= self.errors.retries
+    }
+
+    /// These events for their next attempt; the journey is left without any.
+    pub(super) fn again(&self, journey: &mut Journey) -> Again {
+        let mut batch = journey.take();
+        let attempt = batch.events.first().map_or(1, |event| event.attempt);
+        for event in &mut batch.events {
+            event.attempt += 1;
+        }
+        self.meters.retries.increment(1);
+        Again { batch, due: tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, attempt) }
+    }
+
+    /// Takes the failed events out of a batch of a queue that shall be tried again, each as a journey of its own, so that
+    /// they hold up no others.
+    pub(super) fn set_aside(&self, journey: &mut Journey, outcomes: &mut Vec<Outcome>) -> Vec<Again> {
+        let failed: Vec<usize> = journey
+            .batch
+            .events
+            .iter()
+            .zip(&*outcomes)
+            .enumerate()
+            .filter(|(_, (event, outcome))| self.may_retry(event, outcome))
+            .map(|(place, _)| place)
+            .collect();
+        // from behind, as each one moves those behind it
+        let aside: Vec<Again> = failed
+            .iter()
+            .rev()
+            .map(|place| {
+                outcomes.remove(*place);
+                self.again(&mut journey.split(&[*place]))
+            })
+            .collect();
+        aside.into_iter().rev().collect()
+    }
+
+    /// Events that have been delivered too often to be called once more: they go the way of failed ones.
+    pub(super) fn worn_out(&self, journey: &mut Journey) -> Option<(Journey, Vec<Outcome>)> {
+        let worn = |event: &Event| event.deliveries > MOST_DELIVERIES;
+        if !journey.batch.events.iter().any(worn) {
+            return None;
+        }
+        let places: Vec<usize> =
+            journey.batch.events.iter().enumerate().filter(|(_, event)| worn(event)).map(|(place, _)| place).collect();
+        let worn = journey.split(&places);
+        let outcomes = worn.batch.events.iter().map(|event| {
+            let fault = Fault::event(format!(
+                "the event was delivered {} times and was never finished: working on it seems to end the process",
+                event.deliveries
+            ));
+            tracing::error!(function = self.name, event = %event.id, "{fault}");
+            Returned::Failed(fault).into()
+        });
+        let outcomes = outcomes.collect();
+        Some((worn, outcomes))
+    }
+
+    /// Everything that a batch leaves behind; each outcome is final.
+    pub(super) fn commit_of(&self, journey: &mut Journey, outcomes: Vec<Outcome>) -> Commit {
+        let batch = &mut journey.batch;
+        let mut commit = Commit { receipt: std::mem::take(&mut batch.receipt), ..Commit::default() };
+        for (event, outcome) in batch.events.iter().zip(outcomes) {
+            let verdict = match outcome.returned {
+                Returned::Empty => Verdict::Done { reply: None },
+                Returned::Output(payload) => {
+                    let output =
+                        Output { event_id: event.id.clone(), event: event.payload.clone(), payload: payload.clone() };
+                    commit.outputs.push(output);
+                    Verdict::Done { reply: Some(payload) }
+                }
+                Returned::Failed(fault) => {
+                    if self.errors.then == Then::DeadLetter {
+                        commit.letters.push(self.letter(event, &fault));
+                    }
+                    Verdict::Failed { reason: fault.to_string() }
+                }
+                Returned::NotCalled => Verdict::Failed { reason: "not called".to_owned() },
+            };
+            commit.verdicts.push(verdict);
+        }
+        commit
+    }
+
+    fn letter(&self, event: &Event, fault: &Fault) -> Letter {
+        Letter {
+            event: event.id.clone(),
+            payload: event.payload.clone(),
+            error: fault.chain(),
+            report: fault.report().map(|report| report.trim_end().to_owned()),
+            revision: self.board.revision(self.name),
+            attempts: event.attempt,
+            origin: self.origin.to_string(),
+            failed_at: SystemTime::now(),
+        }
+    }
+
+    /// Counts, times and logs what became of calls; `each` is how long one took, in seconds.
+    pub(super) fn counted(&self, events: &[Event], outcomes: &[Outcome], each: f64) {
+        for (event, outcome) in events.iter().zip(outcomes) {
+            if matches!(outcome.returned, Returned::NotCalled) {
+                continue;
+            }
+            self.meters.duration.record(each);
+            let label = self.meters.count(&outcome.returned);
+            self.board.update(self.name, |status| {
+                *status.calls.entry(label).or_default() += 1;
+                if let Returned::Failed(fault) = &outcome.returned {
+                    status.last_error = Some(fault.chain());
+                }
+            });
+            if let Returned::Failed(fault) = &outcome.returned {
+                let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+                tracing::error!(function = self.name, event = %event.id, attempt = event.attempt, "call failed: {}{report}", fault.chain());
+            }
+        }
+    }
+
+    /// One outcome for each event, or the function has broken its promise.
+    pub(super) fn complete(&self, events: &[Event], outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Fault> {
+        if outcomes.len() == events.len() {
+            return Ok(outcomes);
+        }
+        let message = format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
+        Err(Fault::internal(message))
+    }
+}
+
+/// Another attempt can only help where the call failed, not where the event itself is unusable.
+pub(super) fn is_retryable(outcome: &Outcome) -> bool {
+    matches!(&outcome.returned, Returned::Failed(fault) if fault.blame() != Blame::Event)
+}
+
+pub(super) fn has_failed(outcome: &Outcome) -> bool {
+    matches!(outcome.returned, Returned::Failed(_))
+}

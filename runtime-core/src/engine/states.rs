@@ -1,0 +1,399 @@
+//! States that a store keeps, as far as they are at hand: what the next commit builds on, and what the function holds.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::backoff::Backoff;
+use super::board::Board;
+use super::meters::Meters;
+use crate::contract::{Call, Env, Event, Fault, Outcome, Returned, StateKey, StateStore, Versioned};
+
+/// Keyed states that are kept at hand. What is used less is loaded again when it is needed.
+const MOST_KEYS: usize = 10_000;
+
+/// Bytes of them.
+const MOST_BYTES: usize = 64 << 20;
+
+/// One state.
+struct Known {
+    /// As the last commit on its way will leave it.
+    state: Versioned,
+    /// Whether the function has it.
+    handed: bool,
+    /// Commits on their way that change it.
+    pending: u32,
+    /// When it was used, on a clock of uses.
+    used: u64,
+}
+
+/// The states of one function.
+pub(super) struct States {
+    store: Arc<dyn StateStore>,
+    /// Where in an event the key stands; without it there is one state.
+    pointer: Option<Pointer>,
+    known: HashMap<StateKey, Known>,
+    bytes: usize,
+    uses: u64,
+    /// Keys that the function may let go with the next call.
+    forget: Vec<StateKey>,
+    /// Nothing is known to be held by the function.
+    anew: bool,
+    backoff: Backoff,
+    board: Board,
+    function: Arc<str>,
+    meters: Meters,
+}
+
+impl States {
+    pub(super) fn new(
+        function: &Arc<str>,
+        store: Arc<dyn StateStore>,
+        pointer: Option<&str>,
+        board: &Board,
+        meters: &Meters,
+    ) -> Self {
+        Self {
+            store,
+            pointer: pointer.map(Pointer::new),
+            known: HashMap::new(),
+            bytes: 0,
+            uses: 0,
+            forget: Vec::new(),
+            anew: true,
+            backoff: Backoff::new(function, "state"),
+            board: board.clone(),
+            function: Arc::clone(function),
+            meters: meters.clone(),
+        }
+    }
+
+    /// The state that keeps the fingerprint of the last input.
+    pub(super) async fn first(&mut self) -> Result<&Versioned, Fault> {
+        let whole = StateKey(None);
+        self.load(&[whole.clone()].into()).await?;
+        match self.known.get(&whole) {
+            Some(known) => Ok(&known.state),
+            None => Err(Fault::internal("a state that was just loaded is gone")),
+        }
+    }
+
+    /// Notes the keys of the events, loads their states where they are not at hand, and says what the call has to bring
+    /// along. Waits for a store that is away.
+    ///
+    /// # Errors
+    /// What the store holds can never be used.
+    pub(super) async fn call(&mut self, events: &mut [Event]) -> Result<Call, Fault> {
+        if let Some(pointer) = &self.pointer {
+            for event in events.iter_mut() {
+                event.key = pointer.find(&event.payload);
+            }
+        }
+        let keys: BTreeSet<StateKey> = events.iter().map(key_of).collect();
+        self.load(&keys).await?;
+        self.uses += 1;
+        let mut states = Vec::new();
+        for key in keys {
+            let Some(known) = self.known.get_mut(&key) else { continue };
+            known.used = self.uses;
+            if self.anew || !known.handed {
+                known.handed = true;
+                states.push((key, known.state.env.clone()));
+            }
+        }
+        let anew = std::mem::replace(&mut self.anew, false);
+        Ok(Call { keep: true, states, anew, forget: std::mem::take(&mut self.forget), ..Call::default() })
+    }
+
+    async fn load(&mut self, keys: &BTreeSet<StateKey>) -> Result<(), Fault> {
+        let missing: Vec<StateKey> = keys.iter().filter(|key| !self.known.contains_key(key)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let loaded = loop {
+            match self.store.load(&missing).await {
+                Ok(loaded) => break loaded,
+                Err(fault) if fault.retry() => {
+                    let wait = self.backoff.failed(&fault);
+                    self.board.trouble(&self.function, "state", self.backoff.trouble());
+                    tokio::time::sleep(wait).await;
+                }
+                Err(fault) => return Err(fault),
+            }
+        };
+        self.backoff.succeeded();
+        self.board.trouble(&self.function, "state", None);
+        for (key, state) in missing.into_iter().zip(loaded) {
+            let state = state.unwrap_or_else(|| Versioned { version: 0, env: Env::default(), fingerprint: None });
+            self.bytes += size(&state.env);
+            self.known.insert(key, Known { state, handed: false, pending: 0, used: self.uses });
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// What the store has to save after these outcomes. `fingerprint` is that of the newest input that was handled, where
+    /// the source compares inputs.
+    pub(super) fn changed(&mut self, events: &[Event], outcomes: &mut [Outcome]) -> Vec<(StateKey, Versioned)> {
+        let mut changed: HashMap<StateKey, Option<Env>> = HashMap::new();
+        for outcome in outcomes.iter_mut() {
+            changed.extend(std::mem::take(&mut outcome.states).into_iter().map(|(key, env)| (key, Some(env))));
+        }
+        let done = events.iter().zip(&*outcomes).filter(|(_, outcome)| !super::policy::has_failed(outcome));
+        let fingerprint = done.filter_map(|(event, _)| event.fingerprint).last();
+        if fingerprint.is_some() {
+            changed.entry(StateKey(None)).or_default();
+        }
+        let mut saves = Vec::with_capacity(changed.len());
+        for (key, env) in changed {
+            let uses = self.uses;
+            let known = self.known.entry(key.clone()).or_insert_with(|| Known {
+                state: Versioned { version: 0, env: Env::default(), fingerprint: None },
+                handed: true,
+                pending: 0,
+                used: uses,
+            });
+            known.state.version += 1;
+            if let Some(env) = env {
+                self.bytes = (self.bytes + size(&env)).saturating_sub(size(&known.state.env));
+                known.state.env = env;
+            }
+            if key.0.is_none() && fingerprint.is_some() {
+                known.state.fingerprint = fingerprint;
+            }
+            known.pending += 1;
+            saves.push((key, known.state.clone()));
+        }
+        self.measure();
+        saves
+    }
+
+    /// Makes the outcome of an event that was called alone a failed one where the store can never take the states after
+    /// it. Which of several events made them so cannot be told.
+    pub(super) fn refuse(&self, outcomes: &mut [Outcome]) -> bool {
+        let [outcome] = outcomes else { return false };
+        let versioned =
+            |(key, env): &(StateKey, Env)| (key.clone(), Versioned { version: 0, env: env.clone(), fingerprint: None });
+        let states: Vec<_> = outcome.states.iter().map(versioned).collect();
+        let Err(fault) = self.store.check(&states) else { return false };
+        *outcome = Returned::Failed(Fault::function(fault.to_string())).into();
+        true
+    }
+
+    /// A commit with these states has landed.
+    pub(super) fn landed(&mut self, keys: &[StateKey]) {
+        for key in keys {
+            if let Some(known) = self.known.get_mut(key) {
+                known.pending = known.pending.saturating_sub(1);
+            }
+        }
+        if self.known.len() > MOST_KEYS || self.bytes > MOST_BYTES {
+            self.shrink();
+        }
+    }
+
+    /// Lets a quarter of the states go, those that were not used for longest.
+    fn shrink(&mut self) {
+        let mut idle: Vec<(u64, StateKey)> = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.pending == 0 && known.used + 8 < self.uses)
+            .map(|(key, known)| (known.used, key.clone()))
+            .collect();
+        idle.sort_unstable();
+        idle.truncate(MOST_KEYS / 4);
+        for (_, key) in idle {
+            if let Some(known) = self.known.remove(&key) {
+                self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+                self.forget.push(key);
+            }
+        }
+        self.measure();
+    }
+
+    /// The function's memory is gone, or may not be what the next commit builds on.
+    pub(super) fn hand_again(&mut self) {
+        self.anew = true;
+        self.forget.clear();
+        self.known.values_mut().for_each(|known| known.handed = false);
+    }
+
+    /// What was on its way to the store will not get there, or somebody else was faster.
+    pub(super) fn load_again(&mut self) {
+        self.hand_again();
+        self.known.clear();
+        self.bytes = 0;
+    }
+
+    /// The un-keyed state begins anew, as new code wishes it to.
+    pub(super) fn reset(&mut self) {
+        if let Some(known) = self.known.get_mut(&StateKey(None)).filter(|_| self.pointer.is_none()) {
+            self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+            known.state.env = Env::default();
+        }
+        self.hand_again();
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn measure(&self) {
+        self.meters.state_bytes.set(self.bytes as f64);
+    }
+}
+
+pub(super) fn key_of(event: &Event) -> StateKey {
+    StateKey(event.key.as_deref().map(str::to_owned))
+}
+
+fn size(env: &Env) -> usize {
+    env.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// A JSON pointer that is followed without reading more than the way there.
+struct Pointer(Vec<String>);
+
+impl Pointer {
+    /// As RFC 6901 has it; `~1` is a slash in a name, `~0` a tilde.
+    fn new(text: &str) -> Self {
+        Self(text.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+    }
+
+    /// The value there as JSON text, equal for equal texts and numbers; None where there is none.
+    fn find(&self, payload: &[u8]) -> Option<Arc<str>> {
+        let mut reader = serde_json::Deserializer::from_slice(payload);
+        let value = Step(&self.0).deserialize(&mut reader).ok().flatten()?;
+        reader.end().ok()?;
+        // one spelling for each value: without spaces, with the shortest escapes
+        Some(value.to_string().into())
+    }
+}
+
+/// Whether a member's name is this one; most are not, and need no memory of their own.
+struct Name<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+struct Step<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for Step<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() {
+            return serde::Deserialize::deserialize(deserializer).map(Some);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Step<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(here) = map.next_key_seed(Name(&self.0[0]))? {
+            // of a name that is there twice, the last one counts, as for Python
+            if here {
+                found = map.next_value_seed(Step(&self.0[1..]))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        let at = self.0[0].parse::<usize>().ok();
+        let mut place = 0;
+        loop {
+            let more = if Some(place) == at {
+                let more = list.next_element_seed(Step(&self.0[1..]))?;
+                let there = more.is_some();
+                found = more.flatten();
+                there
+            } else {
+                list.next_element::<IgnoredAny>()?.is_some()
+            };
+            if !more {
+                return Ok(found);
+            }
+            place += 1;
+        }
+    }
+
+    // the way leads further than the value does
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn find(pointer: &str, payload: &str) -> Option<String> {
+        Pointer::new(pointer).find(payload.as_bytes()).map(|key| key.to_string())
+    }
+
+    #[test]
+    fn a_key_is_the_json_text_of_the_value() {
+        for (pointer, payload, key) in [
+            ("/host", r#"{"cpu": [1, {"host": 2}], "host": "n1", "z": null}"#, Some(r#""n1""#)),
+            ("/host", r#"{"host": "a\u00e9\/b"}"#, Some(r#""aé/b""#)),
+            ("/a/b", r#"{"a": {"c": 1, "b": 7}}"#, Some("7")),
+            ("/a/1", r#"{"a": ["x", "y", "z"]}"#, Some(r#""y""#)),
+            ("/a~1b/~0", r#"{"a/b": {"~": true}}"#, Some("true")),
+            ("/a", r#"{"a": 1, "a": 2}"#, Some("2")),
+            ("/a", r#"{"a": {"y": 1,   "x": 2}}"#, Some(r#"{"y":1,"x":2}"#)),
+            ("/a/b", r#"{"a": "text"}"#, None),
+            ("/a/7", r#"{"a": [1]}"#, None),
+            ("/host", "{}", None),
+            ("/host", "no json", None),
+            ("/host", r#"{"host": "n1""#, None),
+            ("", "3", Some("3")),
+        ] {
+            assert_eq!(find(pointer, payload).as_deref(), key, "{pointer} {payload}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The transaction of the domain "one Redis server and database": what source, sinks, store and dead letters enlist
+//! becomes one script on the server.
+//!
+//! The parts are those of `redis_link::commit`: at most one `StreamAck` (of the source), any number of `Vec<Write>`
+//! (sinks, dead letters, what is fed back) and `Vec<StateWrite>` (the store), and a `Fence` for each lease.
+//!
+//! A commit gets its token when it is put together, so that running it again after an answer that was lost finds that
+//! it has landed. The token lies in the register of the stream's consumers, else beside the first state, else in the
+//! lease; a commit that has none of them has no token, and may write its results twice.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
+use redis_link::slot::{apart, is_cluster};
+use redis_link::{Link, LinkError, slot};
+use runtime_core::Fault;
+use runtime_core::contract::{Decision, Prepared, Transaction};
+
+use crate::shared::fault;
+
+/// The field of a state or of a lease with the token of its last commit.
+const TOKEN: &str = "t";
+
+/// Runs commits on one server.
+pub(crate) struct RedisTransaction {
+    link: Link,
+    /// Part of the tokens: two processes, or two lives of one, never have the same.
+    incarnation: String,
+    /// Commits that were put together.
+    count: AtomicU64,
+}
+
+impl RedisTransaction {
+    pub(crate) fn new(link: Link) -> Arc<Self> {
+        Arc::new(Self { link, incarnation: redis_link::incarnation(), count: AtomicU64::new(0) })
+    }
+
+    fn token(&self, commit: &Commit) -> Option<Token> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(ack) = &commit.ack {
+            return Some(Token::of(&ack.member, number));
+        }
+        let beside = commit.states.first().map(|state| &state.key);
+        let key = beside.or_else(|| commit.fences.first().map(|fence| &fence.key))?.clone();
+        Some(Token { key, field: TOKEN.to_owned(), value: format!("{}:{number}", self.incarnation) })
+    }
+}
+
+#[async_trait]
+impl Transaction for RedisTransaction {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn prepare(&self, parts: Vec<Box<dyn Any + Send>>) -> Result<Box<dyn Prepared>, Fault> {
+        let mut commit = Commit::default();
+        for part in parts {
+            add(&mut commit, part)?;
+        }
+        commit.fits().map_err(|error| fault(&error))?;
+        commit.token = self.token(&commit);
+        Ok(Box::new(RedisCommit { link: self.link.clone(), commit }))
+    }
+
+    async fn obstacle(&self, keys: &[String]) -> Result<Option<String>, Fault> {
+        let Some((one, other)) = apart(keys) else {
+            return Ok(None);
+        };
+        if !is_cluster(&self.link).await.map_err(|error| fault(&error))? {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "keys '{one}' (slot {}) and '{other}' (slot {}) may lie on different servers of the Cluster at {}, which no \
+             transaction spans: give all of them the same hash tag, such as '{{vm}}'",
+            slot(one),
+            slot(other),
+            self.link.target().place()
+        )))
+    }
+}
+
+fn add(commit: &mut Commit, part: Box<dyn Any + Send>) -> Result<(), Fault> {
+    let part = match part.downcast::<Vec<Write>>() {
+        Ok(writes) => {
+            commit.writes.extend(*writes);
+            return Ok(());
+        }
+        Err(part) => part,
+    };
+    let part = match part.downcast::<Vec<StateWrite>>() {
+        Ok(states) => {
+            commit.states.extend(*states);
+            return Ok(());
+        }
+        Err(part) => part,
+    };
+    let part = match part.downcast::<Fence>() {
+        Ok(fence) => {
+            commit.fences.push(*fence);
+            return Ok(());
+        }
+        Err(part) => part,
+    };
+    match part.downcast::<StreamAck>() {
+        Ok(ack) if commit.ack.is_none() => {
+            commit.ack = Some(*ack);
+            Ok(())
+        }
+        Ok(_) => Err(Fault::internal("a commit in redis acknowledges entries of two batches")),
+        Err(_) => Err(Fault::internal("a commit in redis has a part that redis does not know")),
+    }
+}
+
+/// One commit, with its token.
+struct RedisCommit {
+    link: Link,
+    commit: Commit,
+}
+
+#[async_trait]
+impl Prepared for RedisCommit {
+    async fn run(&self) -> Result<Decision, Fault> {
+        match self.commit.run(&self.link).await {
+            Ok(Verdict::Done | Verdict::Again) => Ok(Decision::Done),
+            Ok(Verdict::Lost(ids)) => Ok(Decision::Lost(ids)),
+            Ok(Verdict::Stale(_)) => Ok(Decision::Stale),
+            Ok(Verdict::Fenced) => Ok(Decision::Fenced),
+            Err(error) if self.is_final(&error) => Err(fault(&error).permanent()),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+}
+
+impl RedisCommit {
+    /// Whether the results are at fault, which would be the same with each further try. What is wrong with a state or
+    /// with a lease holds up everything, and waits until somebody puts it right.
+    fn is_final(&self, error: &LinkError) -> bool {
+        let adds_to = |key: &str| {
+            let to = |write: &Write| matches!(write, Write::Add { stream, .. } if stream == key);
+            self.commit.writes.iter().any(to)
+        };
+        // keys that depend on the results may lie apart
+        error.wrong_key().is_some_and(adds_to) || error.code().as_deref() == Some("CROSSSLOT")
+    }
+}

@@ -1,0 +1,213 @@
+//! Dead letters in a Redis stream.
+//!
+//! One entry for each letter, with the fields `event`, `payload`, `error`, `traceback`, `revision`, `attempts`, `origin` and
+//! `failed_at` (RFC 3339, UTC); those of which nothing is known are left out. A letter's id is that of its entry.
+//!
+//! Delivery: where source, state, sinks and letters are on one server, a letter is added in the same transaction that
+//! acknowledges its event: it is there exactly once. Elsewhere one may be there twice after a lost answer. While the
+//! server is away the engine tries again, and the event is not acknowledged.
+//!
+//! ```toml
+//! [functions.vm.dead_letters]
+//! use = "redis"
+//! stream = "gaugefn:dead:{vm}"
+//! ```
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use redis::streams::StreamRangeReply;
+use redis_link::commit::{self, Write};
+use redis_link::{Link, LinkError, Settings, Trouble};
+use runtime_core::config::Concern;
+use runtime_core::contract::{DeadLetters, Domain, Filed, Letter};
+use runtime_core::{Entry, Fault, Kind, Site};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Id, after_epoch, moment, stamp};
+
+/// Options of the dead letters `redis`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key of the stream. Without the option `gaugefn:dead:{NAME}`, NAME being the function's. Braces are literal: a
+    /// hash tag keeps the letters in one slot with the streams of that tag.
+    #[serde(default)]
+    stream: Option<String>,
+    /// How many letters are kept at least; older ones go, in whole blocks (`MAXLEN ~`). 0 keeps all: a letter that is
+    /// dropped is an event that is lost.
+    #[serde(default)]
+    max_length: u64,
+    /// Another server than that of `[redis]`.
+    #[schemars(extend("x-secret" = true))]
+    #[serde(default)]
+    url: Option<String>,
+}
+
+/// The dead letters `redis`.
+pub struct Redis {
+    stream: String,
+    max_length: u64,
+    link: Link,
+}
+
+impl Kind for Redis {
+    type Role = dyn DeadLetters;
+    type Config = Config;
+    const NAME: &'static str = "redis";
+    const SUMMARY: &'static str = "a Redis stream";
+
+    fn review(config: &Config) -> Vec<Concern> {
+        let mut concerns = Vec::new();
+        if config.stream.as_deref() == Some("") {
+            concerns.push(Concern::new("stream", "empty; name the key or leave the option out"));
+        }
+        if let Some(url) = config.url.as_deref() {
+            let complaints = Settings::default().complaints(Some(url));
+            concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
+        }
+        concerns
+    }
+
+    async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn DeadLetters>, Fault> {
+        let settings: Settings = site.table("redis")?;
+        let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
+        Ok(Box::new(Self {
+            stream: config.stream.unwrap_or_else(|| format!("gaugefn:dead:{{{}}}", site.function)),
+            max_length: config.max_length,
+            link: Link::new(target),
+        }))
+    }
+}
+
+inventory::submit!(Entry::of::<Redis>());
+
+#[async_trait]
+impl DeadLetters for Redis {
+    async fn put(&self, letters: &[Letter]) -> Result<(), Fault> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for write in self.writes(letters) {
+            write.add_to(&mut pipeline);
+        }
+        self.link.pipeline(&pipeline).await.map_err(|error| fault(&error))
+    }
+
+    /// A `Vec<redis_link::commit::Write>`.
+    fn enlist(&self, letters: &[Letter]) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(self.writes(letters)))
+    }
+
+    fn domain(&self) -> Option<Domain> {
+        Some(Domain::new(self.link.target().endpoint()))
+    }
+
+    fn keys(&self) -> Vec<String> {
+        vec![self.stream.clone()]
+    }
+
+    fn describe(&self) -> String {
+        format!("the stream '{}' of redis at {}", self.stream, self.link.target().place())
+    }
+
+    async fn list(&self, after: Option<&str>, max: usize) -> Result<Vec<Filed>, Fault> {
+        let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        self.range(&start, "+", max).await
+    }
+
+    async fn get(&self, id: &str) -> Result<Option<Filed>, Fault> {
+        // the server refuses what is no id, which for whoever asks is a letter that is not there
+        if Id::parse(id).is_none() {
+            return Ok(None);
+        }
+        Ok(self.range(id, id, 1).await?.pop())
+    }
+
+    async fn remove(&self, ids: &[String]) -> Result<u64, Fault> {
+        let ids: Vec<_> = ids.iter().filter(|id| Id::parse(id).is_some()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.link.query(redis::cmd("XDEL").arg(&self.stream).arg(ids)).await.map_err(|error| fault(&error))
+    }
+
+    async fn feed_back(&self, letters: Vec<(String, Box<dyn Any + Send>)>) -> Result<u64, Fault> {
+        let letters = letters.into_iter().map(|(id, part)| match part.downcast::<Vec<Write>>() {
+            Ok(writes) => Ok((id, *writes)),
+            Err(_) => Err(Fault::internal(format!("letter '{id}' is fed to a source that is not of redis"))),
+        });
+        let letters = letters.collect::<Result<Vec<_>, _>>()?;
+        commit::feed_back(&self.link, &self.stream, &letters).await.map_err(|error| fault(&error))
+    }
+}
+
+impl Redis {
+    /// What these letters come to on the server.
+    fn writes(&self, letters: &[Letter]) -> Vec<Write> {
+        let write = |letter: &Letter| Write::Add {
+            stream: self.stream.clone(),
+            max_length: self.max_length,
+            fields: fields(letter),
+        };
+        letters.iter().map(write).collect()
+    }
+
+    async fn range(&self, start: &str, end: &str, max: usize) -> Result<Vec<Filed>, Fault> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.stream).arg(start).arg(end).arg("COUNT").arg(max);
+        let reply: StreamRangeReply = self.link.query(&command).await.map_err(|error| fault(&error))?;
+        reply.ids.into_iter().map(|entry| self.read(entry.id, entry.map)).collect()
+    }
+
+    /// The letter of an entry. The payload is all that it cannot do without: somebody may have added one by hand.
+    fn read(&self, id: String, fields: HashMap<String, redis::Value>) -> Result<Filed, Fault> {
+        let bytes = |name: &str| -> Option<Vec<u8>> { redis::from_redis_value(fields.get(name)?.clone()).ok() };
+        let text = |name: &str| bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let Some(payload) = bytes("payload") else {
+            return Err(Fault::config(format!(
+                "entry {id} of the stream '{}' is no dead letter, as it has no field 'payload': remove it, or name \
+                 another stream",
+                self.stream
+            )));
+        };
+        let letter = Letter {
+            event: text("event").unwrap_or_default(),
+            payload: payload.into(),
+            error: text("error").unwrap_or_default(),
+            report: text("traceback"),
+            revision: text("revision"),
+            attempts: text("attempts").and_then(|text| text.parse().ok()).unwrap_or_default(),
+            origin: text("origin").unwrap_or_default(),
+            failed_at: text("failed_at")
+                .and_then(|text| moment(&text))
+                .unwrap_or_else(|| Id::parse(&id).map_or(SystemTime::UNIX_EPOCH, |id| after_epoch(id.millis))),
+        };
+        Ok(Filed { id, letter })
+    }
+}
+
+/// Names and values of the entry of a letter.
+fn fields(letter: &Letter) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let Letter { event, payload, error, report, revision, attempts, origin, failed_at } = letter;
+    let mut fields: Vec<(&str, Vec<u8>)> =
+        vec![("event", event.clone().into()), ("payload", payload.to_vec()), ("error", error.clone().into())];
+    fields.extend(report.clone().map(|report| ("traceback", report.into())));
+    fields.extend(revision.clone().map(|revision| ("revision", revision.into())));
+    fields.push(("attempts", attempts.to_string().into()));
+    fields.push(("origin", origin.clone().into()));
+    fields.push(("failed_at", stamp(*failed_at).into()));
+    fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect()
+}
+
+/// Everything but a wrong setting may pass; until then events are not given up.
+fn fault(error: &LinkError) -> Fault {
+    match error.kind() {
+        Trouble::Config => Fault::config(error.to_string()),
+        _ => Fault::of_backend(error),
+    }
+}

@@ -1,0 +1,302 @@
+//! The rows of "From a stream", each with its name. State, results, dead letters and stream are in one server.
+
+use super::*;
+
+/// One further attempt.
+const TWICE: &str = "errors.retries = 1";
+
+/// What there is after three events, the second of which has failed for good.
+fn assert_only_the_second_failed(redis: &mut redis::Connection) {
+    assert_eq!(state(redis), Some((2, json!([1, 3]))), "as if the second event had never been");
+    let outputs = left(redis).outputs;
+    let found: Vec<_> =
+        outputs.iter().map(|(id, result)| (id.as_str(), result["i"].clone(), result["n"].clone())).collect();
+    assert_eq!(found, [("1-1", json!(1), json!(1)), ("1-3", json!(3), json!(2))]);
+}
+
+/// Runs three events, the second of which does this in every attempt, and has two of them.
+fn fails(what: &str, options: &str, error: &str) -> (Vm, redis::Connection, RedisServer) {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, what), event(3, "")]);
+    let mut vm = of_stream(&server, &format!("{TWICE}\n{options}")).start();
+    wait_done(&mut redis, &vm);
+    assert_only_the_second_failed(&mut redis);
+    let letters = dead(&mut redis);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let letter = &letters[0];
+    assert_eq!((letter["event"].as_str(), letter["attempts"].as_str()), ("1-2", "2"));
+    assert!(letter["error"].starts_with(error), "{letter:?}");
+    assert_eq!(serde_json::from_str::<Value>(&letter["payload"]).unwrap(), event(2, what));
+    let attempts: Vec<_> = calls(&vm, 2).iter().map(|call| call["attempt"].clone()).collect();
+    assert_eq!(attempts, [1, 2]);
+    wait_counts(
+        &mut vm,
+        &[
+            ("invocations_total", "outcome=\"failed\"", 2),
+            ("invocations_total", "outcome=\"ok\"", 2),
+            ("retries_total", "", 1),
+            ("dead_letters_total", "", 1),
+            ("fenced_total", "", 0),
+        ],
+    );
+    (vm, redis, server)
+}
+
+#[test]
+fn ok() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "nothing"), event(3, "")]);
+    let mut vm = of_stream(&server, "").start();
+    wait_done(&mut redis, &vm);
+    assert_eq!(state(&mut redis), Some((3, json!([1, 2, 3]))));
+    let outputs: Vec<_> = left(&mut redis).outputs.into_iter().map(|(id, result)| (id, result["n"].clone())).collect();
+    assert_eq!(outputs, [("1-1".to_owned(), json!(1)), ("1-3".to_owned(), json!(3))], "nothing of an empty result");
+    wait_counts(
+        &mut vm,
+        &[
+            ("invocations_total", "outcome=\"ok\"", 2),
+            ("invocations_total", "outcome=\"empty\"", 1),
+            ("invocations_total", "outcome=\"failed\"", 0),
+        ],
+    );
+    assert_eq!(dead(&mut redis), []);
+    vm.wait_lines(&["commit: atomic (redis)"], 1);
+}
+
+#[test]
+fn raise() {
+    let (_vm, mut redis, _server) = fails("raise", "", "ValueError: cannot stand it");
+    let letter = &dead(&mut redis)[0];
+    assert!(letter["traceback"].contains("in handler"), "{letter:?}");
+    assert_eq!(letter["origin"], "redis_stream in");
+}
+
+#[test]
+fn timeout() {
+    let (mut vm, ..) = fails("hang", "timeout = \"300ms\"", "no answer within 300ms: the worker was killed after ");
+    wait_counts(&mut vm, &[("worker_kills_total", "reason=\"timeout\"", 2), ("worker_restarts_total", "", 2)]);
+}
+
+#[test]
+fn crash() {
+    let (mut vm, ..) = fails("segv", "isolation = \"process\"", "the worker was killed by SIGSEGV");
+    wait_counts(&mut vm, &[("worker_restarts_total", "", 2), ("worker_kills_total", "", 0)]);
+}
+
+#[test]
+fn bad_input() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, "")]);
+    for (id, field, value) in [("1-2", "data", "{"), ("1-3", "other", "{}")] {
+        let () = redis::cmd("XADD").arg(&["in", id, field, value]).query(&mut redis).unwrap();
+    }
+    add(&mut redis, &[event(4, "")]);
+    let mut vm = of_stream(&server, TWICE).start();
+    wait_done(&mut redis, &vm);
+    assert_eq!(state(&mut redis), Some((2, json!([1, 4]))));
+    assert_eq!(left(&mut redis).outputs.len(), 2);
+    let letters: Vec<_> = dead(&mut redis)
+        .into_iter()
+        .map(|letter| (letter["event"].clone(), letter["payload"].clone(), letter["attempts"].clone()))
+        .collect();
+    let letter = |id: &str, payload: &str| (id.to_owned(), payload.to_owned(), "1".to_owned());
+    assert_eq!(letters, [letter("1-2", "{"), letter("1-3", "")]);
+    wait_counts(
+        &mut vm,
+        &[
+            ("invocations_total", "outcome=\"bad_input\"", 2),
+            ("invocations_total", "outcome=\"failed\"", 0),
+            ("retries_total", "", 0),
+            ("dead_letters_total", "", 2),
+        ],
+    );
+}
+
+#[test]
+fn bad_output() {
+    fails("object", "", "the result is not json: $.at.place: object");
+}
+
+/// Which event of a batch made the state so is seen when they are called again, one by one.
+#[test]
+fn state_too_big() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "grow"), event(3, "")]);
+    let mut vm = of_stream(&server, &format!("{TWICE}\nstate.max_bytes = \"1KiB\"")).start();
+    wait_done(&mut redis, &vm);
+    assert_only_the_second_failed(&mut redis);
+    let letters = dead(&mut redis);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((letters[0]["event"].as_str(), letters[0]["attempts"].as_str()), ("1-2", "2"));
+    let error = &letters[0]["error"];
+    let (begin, end) = (
+        "the state of function 'vm' has 50",
+        " bytes, more than max_bytes 1KiB, 5010 of them under the key \"window\": keep less in it, or raise state.max_bytes",
+    );
+    assert!(error.starts_with(begin) && error.ends_with(end), "{error}");
+    let attempts: Vec<_> = calls(&vm, 2).iter().map(|call| call["attempt"].clone()).collect();
+    assert_eq!(attempts, [1, 1, 2]);
+    wait_counts(
+        &mut vm,
+        &[("invocations_total", "outcome=\"failed\"", 2), ("retries_total", "", 1), ("dead_letters_total", "", 1)],
+    );
+}
+
+#[test]
+fn backend_down() {
+    let mut server = lasting();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "sleep"), event(3, "")]);
+    let bed = of_stream(&server, "");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut vm = bed.start();
+    wait_call(&vm, 2, 1);
+    server.kill9();
+    std::fs::remove_file(vm.folder.path().join("sleep")).unwrap();
+    vm.wait_unready("commit: redis at ", PATIENCE);
+    assert_eq!(calls(&vm, 3).len(), 1, "all of them are called, and wait");
+    server.restart();
+    let mut redis = server.connection();
+    wait_done(&mut redis, &vm);
+    assert_eq!(state(&mut redis), Some((3, json!([1, 2, 3]))));
+    assert_eq!(left(&mut redis).outputs.len(), 3);
+    for i in 1..=3 {
+        assert_eq!(calls(&vm, i).len(), 1, "{i}");
+    }
+    vm.wait_ready(PATIENCE);
+    wait_counts(
+        &mut vm,
+        &[
+            ("invocations_total", "outcome=\"ok\"", 3),
+            ("invocations_total", "outcome=\"failed\"", 0),
+            ("retries_total", "", 0),
+            ("dead_letters_total", "", 0),
+        ],
+    );
+}
+
+#[test]
+fn a_further_attempt_comes_after_those_behind() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let events: Vec<_> = (1..=20).map(|i| event(i, if i == 5 { "raise once" } else { "" })).collect();
+    add(&mut redis, &events);
+    let mut vm = of_stream(&server, "").start();
+    wait_done(&mut redis, &vm);
+    let order: Vec<_> = left(&mut redis).outputs.iter().map(|(_, result)| result["i"].as_u64().unwrap()).collect();
+    let expected: Vec<u64> = (1..=20).filter(|i| *i != 5).chain([5]).collect();
+    assert_eq!(order, expected);
+    assert_eq!(state(&mut redis), Some((20, json!(expected))));
+    wait_counts(&mut vm, &[("retries_total", "", 1), ("dead_letters_total", "", 0)]);
+}
+
+/// The policy `stop`: what came before is committed, nothing is called after it, and the successor goes on there.
+#[test]
+fn stop_leaves_everything_from_the_failed_event_on() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let events: Vec<_> = (1..=9).map(|i| event(i, if i == 5 { "raise" } else { "" })).collect();
+    add(&mut redis, &events);
+    let stop = "errors.then = \"stop\"\nerrors.retries = 2\nstate.lease = \"300ms\"";
+    let mut vm = of_stream(&server, stop).spawn();
+    assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(76), "{}", vm.running.written());
+    assert_eq!(calls(&vm, 5).iter().map(|call| call["attempt"].clone()).collect::<Vec<_>>().split_off(1), [1, 2, 3]);
+    assert_eq!(state(&mut redis), Some((4, json!([1, 2, 3, 4]))));
+    assert_eq!(left(&mut redis).outputs.len(), 4);
+    let next = of_stream(&server, "errors.then = \"skip\"\nerrors.retries = 0").start();
+    wait_done(&mut redis, &next);
+    assert_eq!(state(&mut redis), Some((8, json!([1, 2, 3, 4, 6, 7, 8, 9]))));
+    assert_eq!(dead(&mut redis), []);
+}
+
+/// What ends the whole process, not only its worker, is given up in the end; the others of its batch are called.
+#[test]
+fn what_ends_gaugefn_itself_is_given_up() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "kill the parent"), event(3, "")]);
+    let mut kills = 0;
+    let mut vm = loop {
+        let mut vm = of_stream(&server, "isolation = \"process\"\nstate.lease = \"100ms\"").spawn();
+        let ended = eventually(PATIENCE, || {
+            let done = open(&mut redis) == Some((0, 0));
+            (vm.running.exited().is_some() || done).then_some(done)
+        });
+        match ended {
+            Some(false) => kills += 1,
+            Some(true) => break vm,
+            None => panic!("neither killed nor done\n{}", vm.running.written()),
+        }
+    };
+    assert_eq!(kills, 20);
+    let letters = dead(&mut redis);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0]["event"], "1-2");
+    assert_eq!(
+        letters[0]["error"],
+        "the event was delivered 21 times and was never finished: working on it seems to end the process"
+    );
+    assert_eq!(state(&mut redis), Some((2, json!([1, 3]))));
+    assert_eq!(left(&mut redis).outputs.len(), 2);
+    wait_counts(&mut vm, &[("dead_letters_total", "", 1)]);
+}
+
+/// An entry is claimed by another consumer while its own is stopped in the middle of a call.
+#[test]
+fn ownership_lost() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let options = |consumer: &str| {
+        format!("state.key = \"/host\"\nsource.claim_idle = \"300ms\"\nsource.consumer = \"{consumer}\"")
+    };
+    let slow = json!({"i": 1, "host": "a", "do": "sleep"});
+    let bed = of_stream(&server, &options("first")).env("LIFE", "first");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut first = bed.start();
+    add(&mut redis, &[slow]);
+    wait_call(&first, 1, 1);
+    halt(&mut first);
+    std::fs::remove_file(first.folder.path().join("sleep")).unwrap();
+    let mut second = of_stream(&server, &options("second")).env("LIFE", "second").start();
+    wait_done(&mut redis, &second);
+    let after = left(&mut redis);
+    assert_eq!(after.outputs, [("1-1".to_owned(), json!({"i": 1, "n": 1, "life": "second"}))]);
+    first.running.signal(Signal::CONT);
+    wait_counts(&mut first, &[("fenced_total", "", 1), ("invocations_total", "outcome=\"ok\"", 1)]);
+    first.wait_lines(&["WARN", "1 results come too late: others have claimed their events"], 1);
+    assert_eq!(left(&mut redis), after, "the late result is nowhere");
+    // whoever was late goes on from what the other one has made
+    second.running.signal(Signal::TERM);
+    second.running.wait_exit(PATIENCE);
+    add(&mut redis, &[json!({"i": 2, "host": "a"})]);
+    wait_done(&mut redis, &first);
+    let last = left(&mut redis).outputs.pop().unwrap();
+    assert_eq!(last, ("1-2".to_owned(), json!({"i": 2, "n": 2, "life": "first"})));
+    assert_eq!(dead(&mut redis), []);
+}
+
+/// The same where the other one has the stopped one's name.
+#[test]
+fn ownership_lost_to_a_namesake() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let options = "state.key = \"/host\"\nsource.claim_idle = \"300ms\"\nsource.consumer = \"a\"";
+    let bed = of_stream(&server, options).env("LIFE", "first");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut first = bed.start();
+    add(&mut redis, &[json!({"i": 1, "host": "a", "do": "sleep"})]);
+    wait_call(&first, 1, 1);
+    halt(&mut first);
+    std::fs::remove_file(first.folder.path().join("sleep")).unwrap();
+    let second = of_stream(&server, options).env("LIFE", "second").start();
+    wait_done(&mut redis, &second);
+    let after = left(&mut redis);
+    assert_eq!(after.outputs, [("1-1".to_owned(), json!({"i": 1, "n": 1, "life": "second"}))]);
+    first.running.signal(Signal::CONT);
+    assert_eq!(first.running.wait_exit(PATIENCE).code(), Some(69), "{}", first.running.written());
+    assert_eq!(left(&mut redis), after, "the late result is nowhere");
+}

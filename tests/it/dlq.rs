@@ -1,0 +1,296 @@
+//! `gaugefn dlq`: events that failed for good are listed, shown, tried again and deleted.
+
+use crate::support::bed::{Bed, PATIENCE};
+use crate::support::gaugefn::{Gaugefn, Output};
+use crate::support::redis::RedisServer;
+use crate::support::wait::eventually;
+use redis::Commands;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::fs::{read_to_string, write};
+use std::path::Path;
+use std::time::Instant;
+
+/// Counts in its state, and cannot stand what is bad.
+const PICKY: &str = "\
+def handler(input, context):
+    if input.get('bad'):
+        raise ValueError('cannot stand it')
+    context.env['n'] = context.env.get('n', 0) + 1
+    return {'number': input['number'], 'count': context.env['n']}
+";
+
+const CALM: &str = "\
+def handler(input, context):
+    context.env['n'] = context.env.get('n', 0) + 1
+    return {'number': input['number'], 'count': context.env['n']}
+";
+
+/// In this folder, about the function `vm` of its config file.
+fn dlq(folder: &Path, args: &[&str]) -> Output {
+    let (action, rest) = args.split_first().unwrap();
+    let command = Gaugefn::command().args(["dlq", action, "vm"]).args(rest).args(["--config", "gaugefn.toml"]);
+    command.current_dir(folder).output(PATIENCE)
+}
+
+/// Every letter, as `ls --format json` tells them.
+fn letters(folder: &Path) -> Vec<Value> {
+    let output = dlq(folder, &["ls", "--format", "json"]);
+    assert_eq!((output.status.code(), output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn ids(letters: &[Value]) -> Vec<&str> {
+    letters.iter().map(|letter| letter["id"].as_str().unwrap()).collect()
+}
+
+fn streams(server: &RedisServer) -> Bed {
+    let bed = Bed::bare(PICKY);
+    let config = format!(
+        "[redis]\nurl = \"{}\"\n\
+         [functions.vm.source]\nuse = \"redis_stream\"\nstream = \"in\"\nfield = \"data\"\n\
+         [functions.vm.errors]\nbackoff = \"20ms\"\n\
+         [functions.vm.loader]\nuse = \"file\"\npath = \"usermodule.py\"\n\
+         [functions.vm.sinks.result]\nuse = \"redis_stream\"\nstream = \"out\"\n",
+        server.url()
+    );
+    bed.more(&config)
+}
+
+fn add(redis: &mut redis::Connection, data: &str) {
+    let _: String = redis.xadd("in", "*", &[("data", data)]).unwrap();
+}
+
+/// Waits until so many results are there, and so many letters.
+fn wait_for(redis: &mut redis::Connection, results: usize, letters: usize) {
+    let mut last = (0, 0);
+    let arrived = eventually(PATIENCE, || {
+        last = (redis.xlen("out").unwrap(), redis.xlen("gaugefn:dead:{vm}").unwrap());
+        (last == (results, letters)).then_some(())
+    });
+    assert!(arrived.is_some(), "{} results and {} letters, not {results} and {letters}", last.0, last.1);
+}
+
+#[test]
+fn letters_of_a_stream_go_back_into_it() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    for data in [r#"{"number": 0}"#, r#"{"number": 1, "bad": true}"#, "{broken", r#"{"number": 3}"#] {
+        add(&mut redis, data);
+    }
+    let mut vm = streams(&server).start();
+    wait_for(&mut redis, 2, 2);
+    let folder = vm.folder.path().to_owned();
+
+    let found = letters(&folder);
+    let bad = found.iter().find(|letter| letter["payload"] == r#"{"number": 1, "bad": true}"#).unwrap();
+    let broken = found.iter().find(|letter| letter["payload"] == "{broken").unwrap();
+    // one call and three further ones; what is no JSON would fail in the same way each time
+    assert_eq!((&bad["attempts"], &broken["attempts"]), (&json!(4), &json!(1)), "{found:?}");
+    assert_eq!(bad["origin"], "redis_stream in");
+    assert!(bad["error"].as_str().unwrap().starts_with("ValueError: cannot stand it"), "{bad}");
+    assert!(bad["traceback"].as_str().unwrap().contains("in handler"), "{bad}");
+    let pending: Vec<redis::Value> = redis::cmd("XPENDING").arg(&["in", "vm"]).query(&mut redis).unwrap();
+    assert_eq!(pending[0], redis::Value::Int(0), "a letter is acknowledged");
+
+    let table = dlq(&folder, &["ls"]).stdout;
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("ID ") && lines[0].contains("ATTEMPTS"), "{table}");
+    assert!(lines.iter().any(|line| line.contains("redis_stream in") && line.contains("cannot stand it")), "{table}");
+    let shown = dlq(&folder, &["show", bad["id"].as_str().unwrap()]).stdout;
+    assert!(shown.contains("payload\n    {\"number\": 1, \"bad\": true}\ntraceback\n    Traceback"), "{shown}");
+
+    write(folder.join("usermodule.py"), CALM).unwrap();
+    vm.running.wait_for_log("new code of usermodule.py runs", PATIENCE);
+    let back = dlq(&folder, &["replay", bad["id"].as_str().unwrap()]);
+    assert_eq!(
+        (back.status.code(), back.stdout.as_str()),
+        (Some(0), "fed back 1 letter to redis_stream in\n"),
+        "{back:?}"
+    );
+    wait_for(&mut redis, 3, 1);
+    // it is gone, and must not come a second time
+    let again = dlq(&folder, &["replay", bad["id"].as_str().unwrap()]);
+    assert_eq!((again.status.code(), again.stdout.as_str()), (Some(1), "fed back 0 letters to redis_stream in\n"));
+    assert!(again.stderr.starts_with("no letter '"), "{again:?}");
+    // what is broken comes back as a letter of its own
+    let back = dlq(&folder, &["replay", "--all"]);
+    assert_eq!(back.status.code(), Some(0), "{back:?}");
+    let entries: usize = redis.xlen("in").unwrap();
+    assert_eq!(entries, 6);
+    let new = eventually(PATIENCE, || letters(&folder).into_iter().find(|letter| letter["id"] != broken["id"]));
+    assert_eq!(new.unwrap()["payload"], "{broken");
+
+    let purged = dlq(&folder, &["purge", "--all"]);
+    assert_eq!(purged.status.code(), Some(0), "{purged:?}");
+    assert!(
+        purged.stdout.starts_with("removed 1 letter from the stream 'gaugefn:dead:{vm}' of redis at "),
+        "{purged:?}"
+    );
+    assert_eq!(letters(&folder), [Value::Null; 0]);
+    wait_for(&mut redis, 3, 0);
+    vm.running.signal(Signal::TERM);
+    assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
+}
+
+/// From a file of events to standard output, with these further lines.
+fn files(code: &str, events: &str, more: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path().join("usermodule.py"), code).unwrap();
+    write(folder.path().join("in.jsonl"), events).unwrap();
+    let config = format!(
+        "[functions.vm.source]\nuse = \"file\"\npath = \"in.jsonl\"\n\
+         [functions.vm.loader]\nuse = \"file\"\npath = \"usermodule.py\"\n\
+         [functions.vm.errors]\nretries = 1\nbackoff = \"10ms\"\nthen = \"dead_letter\"\n\
+         [functions.vm.sinks.stdout]\n{more}"
+    );
+    write(folder.path().join("gaugefn.toml"), config).unwrap();
+    folder
+}
+
+const EVENTS: &str =
+    "{\"number\": 0}\n{\"number\": 1, \"bad\": true}\n{\"number\": 2, \"bad\": true}\n{\"number\": 3}\n";
+
+#[test]
+fn letters_of_a_file_are_run_here_and_now() {
+    let folder = files(PICKY, EVENTS, "[functions.vm.state]\nuse = \"file\"\npath = \"state.json\"\n");
+    let folder = folder.path();
+    let run = Gaugefn::command().args(["run", "--config", "gaugefn.toml"]).current_dir(folder).output(PATIENCE);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    // beside the state, as the letters outlive the process where it does
+    let found = letters(folder);
+    assert_eq!(read_to_string(folder.join("state.json.dead")).unwrap().lines().count(), 2);
+    assert!(found.iter().all(|letter| letter["attempts"] == 2), "{found:?}");
+    let ids = ids(&found);
+
+    // what fails again stays, once
+    let failed = dlq(folder, &["replay", "--all"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let lines: Vec<_> = failed.stdout.lines().collect();
+    assert!(lines[0].starts_with(&format!("{}  failed: ValueError: cannot stand it", ids[0])), "{failed:?}");
+    assert_eq!((lines.len(), lines[2]), (3, "0 letters done, 2 failed"));
+    assert_eq!(letters(folder), found);
+
+    write(folder.join("usermodule.py"), CALM).unwrap();
+    // which of the two was given up first is left to chance
+    let of = |number: u64| {
+        let payload = json!(format!("{{\"number\": {number}, \"bad\": true}}"));
+        found.iter().find(|letter| letter["payload"] == payload).unwrap()["id"].as_str().unwrap()
+    };
+    let done = dlq(folder, &["replay", of(2), "17-0", of(1)]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    // on the state that the run has left, and to the same sinks
+    let wanted = format!(
+        "{{\"number\": 2, \"count\": 3}}\n{}  done\n{{\"number\": 1, \"count\": 4}}\n{}  done\n2 letters done, 0 failed\n",
+        of(2),
+        of(1)
+    );
+    assert_eq!(done.stdout, wanted, "{done:?}");
+    assert!(done.stderr.contains("no letter '17-0' in the file 'state.json.dead'"), "{done:?}");
+    assert_eq!(letters(folder), [Value::Null; 0]);
+    assert!(read_to_string(folder.join("state.json")).unwrap().contains("[\"n\",4]"));
+    let none = dlq(folder, &["replay", "--all"]);
+    assert_eq!(
+        (none.status.code(), none.stdout.as_str()),
+        (Some(0), "nothing to try again in the file 'state.json.dead'\n")
+    );
+}
+
+/// A letter that somebody wrote by hand.
+const LETTER: &str = "{\"id\":\"5-0\",\"payload\":\"{\\\"number\\\": 7}\"}\n";
+
+const HOST: &str = "\
+def handler(input, context):
+    context.env['n'] = context.env.get('n', 0) + 1
+    return {'fields': len(input)}
+";
+
+#[test]
+fn a_state_that_a_running_process_has_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path().join("usermodule.py"), HOST).unwrap();
+    let config = "[functions.vm.source]\nuse = \"host\"\n[functions.vm.loader]\nuse = \"file\"\npath = \"usermodule.py\"\n\
+                  [functions.vm.errors]\nthen = \"dead_letter\"\n[functions.vm.state]\nuse = \"file\"\npath = \"state.json\"\n\
+                  [functions.vm.sinks.file]\npath = \"out.jsonl\"\n";
+    write(folder.path().join("gaugefn.toml"), config).unwrap();
+    write(folder.path().join("state.json.dead"), LETTER).unwrap();
+    let mut running = Gaugefn::command().args(["run", "--config", "gaugefn.toml"]).current_dir(folder.path()).spawn();
+    let saved = eventually(PATIENCE, || folder.path().join("state.json").exists().then_some(()));
+    assert!(saved.is_some(), "{}", running.written());
+    assert_eq!(letters(folder.path()).len(), 1, "looking needs no state");
+    let start = Instant::now();
+    let refused = dlq(folder.path(), &["replay", "--all"]);
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    assert!(refused.stderr.contains("state file 'state.json' is in use by process "), "{refused:?}");
+    assert_eq!(letters(folder.path()).len(), 1);
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait_exit(PATIENCE).code(), Some(0), "{}", running.written());
+    let done = dlq(folder.path(), &["replay", "5-0"]);
+    assert_eq!(
+        (done.status.code(), done.stdout.as_str()),
+        (Some(0), "5-0  done\n1 letter done, 0 failed\n"),
+        "{done:?}"
+    );
+    assert!(read_to_string(folder.path().join("out.jsonl")).unwrap().ends_with("{\"fields\": 1}\n"));
+}
+
+#[test]
+fn what_is_not_there_is_said() {
+    let folder = files(PICKY, EVENTS, "");
+    let folder = folder.path();
+    write(folder.join("in.jsonl.dead"), LETTER.repeat(2).replacen("5-0", "4-0", 1)).unwrap();
+    let said = |args: &[&str], exit: i32, text: &str| {
+        let output = Gaugefn::command().args(["dlq"]).args(args).current_dir(folder).output(PATIENCE);
+        assert_eq!((output.status.code(), output.stderr.as_str()), (Some(exit), text), "{args:?}: {output:?}");
+        output.stdout
+    };
+    let file = ["--config", "gaugefn.toml"];
+    let with = |args: &[&'static str]| [args, &file].concat();
+    let which = "gaugefn: which letters? name their ids, as 'gaugefn dlq ls vm' does, or say --all\n";
+    said(&with(&["replay", "vm"]), 64, which);
+    said(&with(&["purge", "vm"]), 64, which);
+    let unknown = "gaugefn: unknown function 'wm', did you mean 'vm'?\n";
+    for action in ["ls", "purge"] {
+        let rest: &[&str] = if action == "purge" { &["--all"] } else { &[] };
+        said(&[&with(&[action, "wm"])[..], rest].concat(), 78, unknown);
+    }
+    said(&with(&["ls", "metrics"]), 78, "gaugefn: unknown function 'metrics', there is vm\n");
+    let shown = said(&with(&["show", "vm", "no", "4-0"]), 1, "no letter 'no' in the file 'in.jsonl.dead'\n");
+    assert!(shown.starts_with("id         4-0\n"), "{shown}");
+    let purged = said(&with(&["purge", "vm", "no", "4-0"]), 1, "no letter 'no' in the file 'in.jsonl.dead'\n");
+    assert_eq!(purged, "removed 1 letter from the file 'in.jsonl.dead'\n");
+    assert_eq!(ids(&letters(folder)), ["5-0"]);
+    assert_eq!(dlq(folder, &["purge", "5-0"]).status.code(), Some(0));
+    assert_eq!(said(&with(&["ls", "vm"]), 0, "no dead letters in the file 'in.jsonl.dead'\n"), "");
+
+    let config = read_to_string(folder.join("gaugefn.toml")).unwrap();
+    write(folder.join("gaugefn.toml"), config.replace("dead_letter", "stop")).unwrap();
+    let keeps_none = "gaugefn: function 'vm' keeps no failed events, as its errors.then is 'stop'; set \
+                      functions.vm.errors.then to 'dead_letter'\n";
+    said(&with(&["ls", "vm"]), 78, keeps_none);
+}
+
+#[test]
+fn the_function_of_the_environment_has_them_too() {
+    let mut server = RedisServer::start();
+    let of_environment = |args: &[&str], server: &RedisServer| {
+        Gaugefn::command()
+            .args(["dlq"])
+            .args(args)
+            .env("REDIS_HOST", "127.0.0.1")
+            .env("REDIS_PORT", server.port().to_string())
+            .env("REDIS_OUTPUT_KEY", "result")
+            .env("GAUGEFN__FUNCTIONS__DEFAULT__ERRORS__THEN", "dead_letter")
+            .output(PATIENCE)
+    };
+    let fields = [("payload", "{}"), ("error", "ValueError: no"), ("attempts", "1")];
+    let _: String = server.connection().xadd("gaugefn:dead:{default}", "5-0", &fields).unwrap();
+    let shown = of_environment(&["ls", "default"], &server);
+    assert_eq!((shown.status.code(), shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    assert!(shown.stdout.contains("5-0  1970-01-01T00:00:00.005Z  1                 ValueError: no\n"), "{shown:?}");
+    server.kill9();
+    let away = of_environment(&["ls", "default"], &server);
+    assert_eq!((away.status.code(), away.stdout.as_str()), (Some(69), ""), "{away:?}");
+    assert!(away.stderr.starts_with("gaugefn: redis at 127.0.0.1:"), "{away:?}");
+}
