@@ -244,7 +244,7 @@ mod timing {
     fn of_the_stopped_one_is_taken_over() {
         loses(scale(20, 3), "use = \"memory\"", |_, replica| {
             let mut process = replica.process();
-            assert!(process.signal(Signal::STOP));
+            assert!(process.stop());
             Some(process)
         });
     }
@@ -257,7 +257,7 @@ mod timing {
                 return None;
             }
             let mut process = replica.process();
-            assert!(process.signal(Signal::STOP));
+            assert!(process.stop());
             Some(process)
         });
     }

@@ -394,7 +394,7 @@ fn what_cannot_be_invoked_says_why() {
     refused(&["dev", "fn.py", "--every", "soon"], 64, "soon");
     refused(&["dev", "fn.py", "--every", "0"], 78, "period");
     refused(&["dev", "fn.py", "--count", "many"], 64, "--count");
-    refused(&["dlq", "ls", "vm"], 78, "'dlq' is not available in this version");
+    refused(&["dlq", "ls", "vm"], 78, "unknown function 'vm', there is default");
     refused(&["worker"], 64, "worker processes are started by gaugefn itself");
     refused(&["frobnicate"], 64, "frobnicate");
     refused(&["--frobnicate"], 64, "--frobnicate");
@@ -532,6 +532,7 @@ fn help_texts_have_examples() {
         ("components", &["gaugefn components --format json"]),
         ("schema", &["gaugefn schema > gaugefn.schema.json"]),
         ("health", &["gaugefn health --ready", "HEALTHCHECK"]),
+        ("dlq", &["gaugefn dlq replay vm --all --config gaugefn.toml"]),
     ] {
         assert!(whole.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}: {whole}");
         let text = help(&[command]);
@@ -539,7 +540,7 @@ fn help_texts_have_examples() {
             assert!(text.contains(example), "{command} --help without {example:?}:\n{text}");
         }
     }
-    assert!(whole.contains("gaugefn dev examples/vm_metrics.py") && !whole.contains("dlq"), "{whole}");
+    assert!(whole.contains("gaugefn dev examples/vm_metrics.py"), "{whole}");
     let version = Gaugefn::command().args(["--version"]).output(PATIENCE);
     assert_eq!(version.stdout, format!("gaugefn {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -7,6 +7,7 @@
 //! * `watch` - notifications, polling, and what happens in between
 //! * `streams` - entries of a Redis stream, shared by processes that are killed
 //! * `exactly_once` - streams with durable states, through kills of everything
+//! * `cluster` - keys that one transaction cannot span
 //! * `delivery` - what becomes of events whose calls end in every way: docs/delivery.md
 //! * `restarts` - processes that are killed, and the state that their successors find
 //! * `poison` - what a batch costs on the server, and what events that always fail cost the others
@@ -42,6 +43,7 @@ mod support;
 mod adding_a_source;
 mod admin;
 mod changes;
+mod cluster;
 mod components;
 mod delivery;
 mod deployment;

@@ -1,6 +1,7 @@
-//! A function on a key is killed at any moment: its successor goes on from the last commit, and calls nothing twice.
+//! A function is killed at any moment: its successor goes on from the last commit. That of a key calls nothing twice.
 
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_to_string;
 use std::hash::BuildHasher;
 use std::path::Path;
@@ -55,7 +56,7 @@ fn in_file(folder: &Path, _: &mut redis::Connection) -> Value {
 /// What is committed in the store `redis`, together with the result that goes with it.
 fn in_redis(_: &Path, redis: &mut redis::Connection) -> Value {
     // at one moment: the writer of both may still be at work
-    let (fields, result): (std::collections::BTreeMap<String, String>, Option<String>) =
+    let (fields, result): (BTreeMap<String, String>, Option<String>) =
         redis::pipe().atomic().hgetall("gaugefn:state:{vm}").get("result").query(redis).unwrap();
     let entry = |name: &str| fields.get(&format!("e:\"{name}\"")).map(|text| serde_json::from_str(text).unwrap());
     let state = in_words(entry);
@@ -100,13 +101,11 @@ impl Load {
 }
 
 /// The function in one of its lives; what outlives it lies in the folder.
-fn begin(server: &RedisServer, folder: &Path, store: &str, life: usize) -> Vm {
+fn begin(server: &RedisServer, folder: &Path, parts: &str, life: usize) -> Vm {
     let config = format!(
         "[redis]\nurl = \"{}\"\n\
-         [functions.vm]\nstate = {{ {store} }}\n\
-         source = {{ use = \"redis_key\", key = \"metrics\", period = \"2ms\", watch = \"poll\" }}\n\
-         loader = {{ use = \"file\", path = \"usermodule.py\" }}\nexecutor = {{ use = \"python\" }}\n\
-         sinks.result = {{ use = \"redis_key\", key = \"result\" }}\n",
+         [functions.vm]\n{parts}\n\
+         loader = {{ use = \"file\", path = \"usermodule.py\" }}\nexecutor = {{ use = \"python\" }}\n",
         server.url()
     );
     let calls = folder.join("calls");
@@ -136,7 +135,11 @@ fn killed_at_any_moment(store: impl Fn(&Path) -> String, committed: impl Fn(&Pat
     let mut redis = server.connection();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let store = &store(folder);
+    let parts = &format!(
+        "state = {{ {} }}\nsource = {{ use = \"redis_key\", key = \"metrics\", period = \"2ms\", watch = \"poll\" }}\n\
+         sinks.result = {{ use = \"redis_key\", key = \"result\" }}",
+        store(folder)
+    );
     let mut value = 0;
     for life in 0..scale(50, 5) {
         // what was there before: at the first time, nothing
@@ -144,7 +147,7 @@ fn killed_at_any_moment(store: impl Fn(&Path) -> String, committed: impl Fn(&Pat
         if before["last"].is_u64() {
             let () = redis.set("metrics", before["last"].as_u64().unwrap()).unwrap();
         }
-        let mut vm = begin(&server, folder, store, life);
+        let mut vm = begin(&server, folder, parts, life);
         vm.wait_ready(PATIENCE);
         // whoever had the lease before keeps it for a while
         wait_looks(&mut redis, 3);
@@ -160,7 +163,7 @@ fn killed_at_any_moment(store: impl Fn(&Path) -> String, committed: impl Fn(&Pat
         value = load.end();
         wait_gone(vm, &mut redis);
         // once more, in the middle of a start
-        let mut vm = begin(&server, folder, store, usize::MAX);
+        let mut vm = begin(&server, folder, parts, usize::MAX);
         sleep(Duration::from_micros(random(100_000)));
         vm.running.signal(Signal::KILL);
         wait_gone(vm, &mut redis);
@@ -169,12 +172,60 @@ fn killed_at_any_moment(store: impl Fn(&Path) -> String, committed: impl Fn(&Pat
     assert!(end["n"].as_u64().unwrap() > scale(50, 5) as u64, "{end}");
 }
 
+fn in_a_file(folder: &Path) -> String {
+    format!("use = \"file\", path = \"{}\"", folder.join("vm.json").display())
+}
+
 #[test]
 fn a_killed_process_goes_on_from_its_file() {
-    killed_at_any_moment(|folder| format!("use = \"file\", path = \"{}\"", folder.join("vm.json").display()), in_file);
+    killed_at_any_moment(in_a_file, in_file);
 }
 
 #[test]
 fn a_killed_process_goes_on_from_its_hash() {
     killed_at_any_moment(|_| "use = \"redis\", lease = \"200ms\"".to_owned(), in_redis);
+}
+
+/// Stream and state are in two places: nothing is lost, and only what was in flight may come twice.
+#[test]
+fn a_killed_process_with_its_stream_elsewhere_loses_nothing() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let folder = tempfile::tempdir().unwrap();
+    let (entries, kills) = (scale(5000, 500), scale(50, 5));
+    let mut together = redis::pipe();
+    for value in 0..entries {
+        together.cmd("XADD").arg(&["in", &format!("1-{}", value + 1), "data", &value.to_string()]).ignore();
+    }
+    let () = together.query(&mut redis).unwrap();
+    for life in 0..=kills {
+        let parts = "source = { use = \"redis_stream\", stream = \"in\", field = \"data\", batch = 10 }\n\
+                     sinks.result = { use = \"redis_stream\", stream = \"out\" }";
+        let store = in_a_file(folder.path());
+        let mut vm = begin(&server, folder.path(), &format!("state = {{ {store} }}\n{parts}"), life);
+        if life < kills {
+            vm.wait_ready(PATIENCE);
+            sleep(Duration::from_micros(random(50_000)));
+            vm.running.signal(Signal::KILL);
+            wait_gone(vm, &mut redis);
+            continue;
+        }
+        let mut last = Vec::new();
+        let done = eventually(PATIENCE, || {
+            last = redis::cmd("XPENDING").arg(&["in", "vm"]).query::<Vec<redis::Value>>(&mut redis).unwrap();
+            let all: usize = redis.xlen("out").unwrap();
+            (last[0] == redis::Value::Int(0) && all >= entries).then_some(())
+        });
+        assert!(done.is_some(), "{last:?}\n{}", vm.running.written());
+        vm.wait_lines(&["commit: in order (at least once)"], 1);
+    }
+    let results: Vec<(String, BTreeMap<String, String>)> =
+        redis::cmd("XRANGE").arg(&["out", "-", "+"]).query(&mut redis).unwrap();
+    let distinct: BTreeSet<_> = results.iter().map(|(_, result)| result["id"].clone()).collect();
+    assert_eq!(distinct.len(), entries, "each has its result");
+    // four batches are on their way at most
+    let twice = 40 * kills;
+    assert!(results.len() <= entries + twice, "{} results", results.len());
+    let n = in_file(folder.path(), &mut redis)["n"].as_u64().unwrap() as usize;
+    assert!((entries..=entries + twice).contains(&n), "the state has counted {n}");
 }

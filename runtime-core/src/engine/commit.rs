@@ -10,7 +10,9 @@ use super::board::Board;
 use super::bond::Bond;
 use super::meters::Meters;
 use crate::change::Fingerprint;
-use crate::contract::{Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Transaction};
+use crate::contract::{
+    Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
+};
 
 /// What became of a commit.
 #[derive(Debug)]
@@ -199,7 +201,7 @@ impl Committer {
             self.put_letters(commit).await?;
         }
         if let Some(lease) = &self.lease {
-            parts.push(lease.enlist(newest(events)));
+            parts.push(lease.enlist(newest(events, &commit.verdicts)));
         }
         if parts.is_empty() {
             return Ok(Landed::Done);
@@ -248,8 +250,10 @@ impl Committer {
                 }
             }
         }
-        // lost by now, the newer holder has called for this input as well
-        self.has_lease(newest(events)).await?;
+        if self.guard.is_some() {
+            // lost by now, the newer holder has called for this input as well
+            self.has_lease(newest(events, &commit.verdicts)).await?;
+        }
         loop {
             match commit.receipt.settle(&commit.verdicts).await {
                 Ok(()) => break self.rest.succeeded(),
@@ -263,13 +267,19 @@ impl Committer {
         Ok(Landed::Done)
     }
 
-    /// Whether this process still has the lease, as far as that can be asked; the input is noted with it.
+    /// Whether this process still has the lease; the input is noted with it where a transaction of its own can do so. A
+    /// clock is not asked: a process that was stopped may be here before it has looked at any.
     async fn has_lease(&mut self, fingerprint: Option<Fingerprint>) -> Result<bool, Fault> {
-        let (Some(lease), Some(guard)) = (&self.lease, &self.guard) else { return Ok(true) };
-        let prepared = guard.prepare(vec![lease.enlist(fingerprint)]).map_err(Fault::fatal)?;
+        let Some(lease) = self.lease.clone() else { return Ok(true) };
+        let guard = self.guard.as_ref().map(|guard| guard.prepare(vec![lease.enlist(fingerprint)]));
+        let prepared = guard.transpose().map_err(Fault::fatal)?;
         loop {
-            match prepared.run().await {
-                Ok(decision) => return Ok(decision != Decision::Fenced),
+            let held = match &prepared {
+                Some(prepared) => prepared.run().await.map(|decision| decision != Decision::Fenced),
+                None => lease.hold().await.map(|tenure| matches!(tenure, Tenure::Mine { .. })),
+            };
+            match held {
+                Ok(held) => return Ok(held),
                 Err(fault) => self.wait(&fault).await,
             }
             if self.fenced.load(Ordering::Relaxed) {
@@ -351,9 +361,10 @@ impl Committer {
     }
 }
 
-/// The input that a batch ends with.
-fn newest(events: &[Event]) -> Option<Fingerprint> {
-    events.iter().rev().find_map(|event| event.fingerprint)
+/// The newest input that was handled. One whose call failed is called again by whoever comes next.
+fn newest(events: &[Event], verdicts: &[Verdict]) -> Option<Fingerprint> {
+    let done = events.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Done { .. }));
+    done.filter_map(|(event, _)| event.fingerprint).last()
 }
 
 /// Takes the events with these ids out of a commit, whose receipt then settles only the others.

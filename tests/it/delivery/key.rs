@@ -157,14 +157,25 @@ fn backend_down() {
 /// Another process takes over while the one that has the lease is stopped in the middle of a call.
 #[test]
 fn ownership_lost() {
+    taken_over("", "commit: atomic (redis)");
+}
+
+/// The same where the step is none.
+#[test]
+fn ownership_lost_in_order() {
+    taken_over("sinks.log.use = \"stdout\"", "commit: in order (at least once)");
+}
+
+fn taken_over(options: &str, commit: &str) {
     let server = RedisServer::start();
     let mut redis = server.connection();
-    let bed = |life: &str| of_key(&server, "state.lease = \"500ms\"").env("LIFE", life);
+    let bed = |life: &str| of_key(&server, &format!("state.lease = \"500ms\"\n{options}")).env("LIFE", life);
     set(&mut redis, &event(1, "sleep"));
     let first = bed("first");
     std::fs::write(first.folder.path().join("sleep"), "").unwrap();
     let mut first = first.start();
     wait_call(&first, 1, 1);
+    first.wait_lines(&[commit], 1);
     let mut second = bed("second").start();
     second.wait_lines(&["INFO", "stands by: ", " runs it"], 1);
     halt(&mut first);
@@ -191,7 +202,10 @@ fn ownership_lost() {
 #[test]
 fn a_failed_value_is_called_again_after_a_start() {
     for before in [false, true] {
-        for store in ["state.lease = \"200ms\"", "source.lease = \"200ms\"\nstate.use = \"memory\""] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("state.use = \"file\"\nstate.path = \"{}\"", folder.path().join("vm.json").display());
+        let memory = "source.lease = \"200ms\"\nstate.use = \"memory\"";
+        for store in ["state.lease = \"200ms\"", memory, &file] {
             let server = RedisServer::start();
             let mut redis = server.connection();
             let mut vm = of_key(&server, store).start();

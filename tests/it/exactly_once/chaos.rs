@@ -60,7 +60,7 @@ fn strike(dice: &mut Dice, replicas: &mut [Replica; 2], stopped: &mut Vec<(Insta
     let replica = &mut replicas[dice.roll(2) as usize];
     let ways = if inline() { 2 } else { 4 };
     let stop = |mut process: Process, stopped: &mut Vec<_>, time| {
-        process.signal(Signal::STOP);
+        process.stop();
         stopped.push((Instant::now() + time, process));
     };
     match dice.roll(ways) {

@@ -4,7 +4,6 @@ use super::*;
 use crate::support::bed::PATIENCE;
 use crate::support::replica::Process;
 use crate::support::tier::inline;
-use rustix::process::Signal;
 use std::fs::File;
 
 /// Says by a file that it was called, and returns when there is a file that lets it.
@@ -57,7 +56,7 @@ fn late(server: &RedisServer, folder: &Path, state: &str, names: [&str; 2], stop
         stopped.extend(owner.workers().into_iter().filter_map(Process::of));
     }
     for process in &mut stopped {
-        assert!(process.signal(Signal::STOP));
+        assert!(process.stop());
     }
     if stops == Stops::Parent && !inline() {
         // its worker ends the call meanwhile

@@ -5,7 +5,7 @@ use super::bed::PATIENCE;
 use super::gaugefn::{Gaugefn, Running};
 use super::wait::eventually;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::fs::{read, read_dir, write};
+use std::fs::{read, read_dir, read_to_string, write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -123,6 +123,7 @@ impl Replica {
 
 /// A process that may end at any time: its number is never mistaken for that of another one.
 pub(crate) struct Process {
+    pid: Pid,
     descriptor: OwnedFd,
     stopped: bool,
 }
@@ -131,13 +132,28 @@ impl Process {
     /// None where it has ended.
     pub(crate) fn of(pid: Pid) -> Option<Self> {
         let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        Some(Self { descriptor, stopped: false })
+        Some(Self { pid, descriptor, stopped: false })
     }
 
     /// Whether it was still there.
     pub(crate) fn signal(&mut self, signal: Signal) -> bool {
-        self.stopped = signal == Signal::STOP;
         pidfd_send_signal(&self.descriptor, signal).is_ok()
+    }
+
+    /// SIGSTOP until this value is gone; whether it was still there. Waits until none of its threads runs any more, which
+    /// takes its time on a busy machine.
+    pub(crate) fn stop(&mut self) -> bool {
+        self.stopped = self.signal(Signal::STOP);
+        let stops = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| !"RSD".contains(&rest[..1]));
+        let all_stop = || {
+            let tasks = read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).into_iter().flatten().flatten();
+            tasks
+                .filter_map(|task| read_to_string(task.path().join("stat")).ok())
+                .all(|stat| stops(&stat))
+                .then_some(())
+        };
+        assert!(!self.stopped || eventually(PATIENCE, all_stop).is_some(), "process {:?} does not stop", self.pid);
+        self.stopped
     }
 }
 
