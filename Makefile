@@ -9,7 +9,7 @@ COUNT ?= 10
 
 # What runs a second time with functions inside gaugefn's own process: the heart of it, and all that can.
 END_TO_END := test(/^(idioms|changes|stopping)::/)
-BOTH_WAYS := test(/^(admin|changes|deployment|faults|idioms|local|python_errors|stopping|watch)::/)
+BOTH_WAYS := test(/^(admin|changes|delivery|deployment|faults|idioms|local|python_errors|restarts|stopping|watch)::/)
 
 # Where rustup put cargo, also in shells that read no profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin

@@ -33,7 +33,7 @@ pub(crate) async fn serve(address: SocketAddr, board: Board) -> Result<(), Fault
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Fault::internal("metrics cannot be recorded").caused_by(error))?;
     describe();
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+    let listener = listen(address).await.map_err(|error| {
         Fault::config(format!("admin.listen: '{address}' cannot be listened on; free it or name another"))
             .caused_by(error)
     })?;
@@ -59,6 +59,21 @@ pub(crate) async fn serve(address: SocketAddr, board: Board) -> Result<(), Fault
         }
     });
     Ok(())
+}
+
+/// The address of a predecessor that was killed may be taken for a moment: a child of its own that was just being
+/// started has all that it had.
+async fn listen(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let begin = tokio::time::Instant::now();
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && begin.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 async fn healthz(State(admin): State<Admin>) -> Response {

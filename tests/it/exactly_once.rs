@@ -58,25 +58,25 @@ fn results(redis: &mut redis::Connection) -> Vec<(String, Value)> {
     entries.into_iter().map(|(_, entry)| (entry["id"].clone(), serde_json::from_str(&entry["data"]).unwrap())).collect()
 }
 
-/// How many entries were delivered to nobody yet, and how many are pending; None while there is no group.
-fn left(redis: &mut redis::Connection) -> Option<(usize, usize)> {
+/// The id of the last entry that was delivered to anybody, and how many are pending; None while there is no group.
+fn left(redis: &mut redis::Connection) -> Option<(String, usize)> {
     let groups: Vec<BTreeMap<String, redis::Value>> =
         redis::cmd("XINFO").arg(&["GROUPS", "in"]).query(redis).unwrap_or_default();
     let group = groups.first()?;
-    let figure = |name: &str| redis::from_redis_value(group[name].clone()).unwrap();
-    Some((figure("lag"), figure("pending")))
+    let delivered = redis::from_redis_value(group["last-delivered-id"].clone()).unwrap();
+    Some((delivered, redis::from_redis_value(group["pending"].clone()).unwrap()))
 }
 
 /// Waits until there is nothing left to do.
 fn wait_done(server: &RedisServer, entries: usize, limit: Duration, replicas: &[&Replica]) {
     let mut redis = server.connection();
-    let mut last = (None, 0);
+    let (mut last, all) = ((None, 0), Some((format!("{entries}-0"), 0)));
     let done = eventually(limit, || {
         last = (left(&mut redis), redis::cmd("XLEN").arg("out").query::<usize>(&mut redis).unwrap());
-        (last.0 == Some((0, 0))).then_some(())
+        (last.0 == all).then_some(())
     });
     let written: String = replicas.iter().map(|replica| replica.written()).collect();
-    assert!(done.is_some(), "(lag, pending) and results are {last:?} of {entries}\n{written}");
+    assert!(done.is_some(), "(delivered, pending) and results are {last:?} of {entries}\n{written}");
 }
 
 /// Each of the entries has one result, and no dead letter.

@@ -207,9 +207,7 @@ mod timing {
                 replicas[active].start();
             }
             active = of(&replicas, &next);
-            for place in 0..replicas.len() {
-                replicas[place].wait_ready();
-            }
+            replicas.iter_mut().for_each(Replica::wait_ready);
         }
         let end = changes.end();
         wait_result(&server, &replicas, |result| result["v"] == end);

@@ -142,10 +142,11 @@ fn killed_at_any_moment(store: impl Fn(&Path) -> String, committed: impl Fn(&Pat
     );
     let mut value = 0;
     for life in 0..scale(50, 5) {
-        // what was there before: at the first time, nothing
         let before = committed(folder, &mut redis);
-        if before["last"].is_u64() {
-            let () = redis.set("metrics", before["last"].as_u64().unwrap()).unwrap();
+        // the value that was seen last; where nothing is committed yet, none
+        match before["last"].as_u64() {
+            Some(last) => redis.set::<_, _, ()>("metrics", last).unwrap(),
+            None => redis.del::<_, ()>("metrics").unwrap(),
         }
         let mut vm = begin(&server, folder, parts, life);
         vm.wait_ready(PATIENCE);

@@ -23,7 +23,7 @@ use super::reload::Successor;
 use super::run::{Again, End, Journey, RECHECK};
 use super::states::States;
 use crate::config::settings::{ReloadState, Then};
-use crate::contract::{Blame, Commit, Fault, Function, Outcome, Returned, StateKey};
+use crate::contract::{Blame, Commit, Event, Fault, Function, Outcome, Returned, StateKey};
 use crate::registry::BoxFuture;
 
 /// The second and the third stage of a function.
@@ -192,6 +192,11 @@ impl Keeper<'_> {
         if journey.batch.events.is_empty() {
             return Ok(());
         }
+        let used_up = |event: &&Event| event.attempt > self.policy.errors.retries + 1;
+        if let Some(event) = journey.batch.events.first().filter(used_up).filter(|_| !self.latest) {
+            // what came before it is committed by now
+            return Err(End::Policy { event: event.id.clone() });
+        }
         let call = self.states.call(&mut journey.batch.events).await.map_err(End::Fault)?;
         function.give(journey.batch.events.as_slice().into(), call).await;
         way.given.push_back(Given { journey, since: Instant::now() });
@@ -278,7 +283,9 @@ impl Keeper<'_> {
     fn apart(&mut self, mut before: Journey, failed: usize, way: &mut Way) -> Result<(), End> {
         let behind: Vec<usize> = (failed + 1..before.batch.events.len()).collect();
         let behind = before.split(&behind);
-        let alone = before.split(&[failed]);
+        let mut alone = before.split(&[failed]);
+        // its call with the others was its first attempt
+        alone.batch.events.iter_mut().for_each(|event| event.attempt += 1);
         let journeys = [before, alone, behind].into_iter().filter(|journey| !journey.batch.events.is_empty()).collect();
         way.back = Some(Back { journeys, states_hold: true });
         Ok(())

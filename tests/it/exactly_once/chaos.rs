@@ -1,6 +1,7 @@
 //! Two processes share a stream while everything is killed and stopped.
 
 use super::*;
+use crate::support::bed::PATIENCE;
 use crate::support::replica::Process;
 use crate::support::tier::{inline, scale, soak};
 use rustix::process::Signal;
@@ -10,7 +11,7 @@ use std::time::{Instant, SystemTime};
 /// Counts, slowly enough that whoever is killed has some in flight.
 const COUNTING: &str = "import os\nimport time\n\n\n\
     def handler(event, context):\n    \
-        time.sleep(0.002)\n    \
+        time.sleep(0.004)\n    \
         context.env['n'] = context.env.get('n', 0) + 1\n    \
         return {'i': event['i'], 'k': event['k'], 'n': context.env['n'], 'by': os.environ['REPLICA']}\n";
 
@@ -53,10 +54,25 @@ struct Done {
     workers_killed: usize,
     workers_stopped: usize,
     connections_killed: usize,
+    /// Processes whose worker was killed while it loaded the function: at the start that is the end.
+    never_began: usize,
+}
+
+/// Starts what has ended, as a supervisor does. Nothing but the test has ended it.
+fn revive(replicas: &mut [Replica; 2], done: &mut Done) {
+    for replica in replicas {
+        if let Some(status) = replica.running().exited() {
+            let is_ours = replica.running().stderr().contains("was killed by SIGKILL while");
+            assert!(status.code() == Some(65) && is_ours, "{status}\n{}", replica.written());
+            replica.start();
+            done.never_began += 1;
+        }
+    }
 }
 
 /// Signals one process at random; those that were stopped go on when their time has come.
 fn strike(dice: &mut Dice, replicas: &mut [Replica; 2], stopped: &mut Vec<(Instant, Process)>, done: &mut Done) {
+    revive(replicas, done);
     let replica = &mut replicas[dice.roll(2) as usize];
     let ways = if inline() { 2 } else { 4 };
     let stop = |mut process: Process, stopped: &mut Vec<_>, time| {
@@ -104,14 +120,14 @@ fn cut(server: &RedisServer, dice: &mut Dice, time: Duration, done: &mut Done) {
 }
 
 /// Has two processes work through the stream while all sorts of things happen; each has its result once.
-fn survive(state: &str) -> (RedisServer, Vec<Value>) {
+fn survive(function: &str, state: &str) -> (RedisServer, Vec<Value>) {
     let (entries, strikes, restarts) = (scale(10_000, 1000), scale(200, 20), scale(5, 1));
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let folder = tempfile::tempdir().unwrap();
     code(folder.path(), COUNTING);
     let mut replicas = ["a", "b"].map(|name| {
         let config = config(&server, folder.path(), name, "batch = 20\nclaim_idle = \"500ms\"", state);
-        Replica::place(folder.path(), name, &config)
+        Replica::place(folder.path(), name, &format!("[functions.vm]\n{function}\n{config}"))
     });
     replicas.iter_mut().for_each(Replica::start);
     let (mut dice, mut stopped, mut done) = (Dice::new(), Vec::new(), Done::default());
@@ -132,7 +148,13 @@ fn survive(state: &str) -> (RedisServer, Vec<Value>) {
     }
     stopped.clear();
     let trouble = begin.elapsed();
+    let both = eventually(PATIENCE, || {
+        revive(&mut replicas, &mut done);
+        let ready = |replica: &mut Replica| replica.admin.get("/readyz").is_ok_and(|(status, _)| status == 200);
+        replicas.iter_mut().all(ready).then_some(())
+    });
     let [a, b] = &replicas;
+    assert!(both.is_some(), "not ready\n{}{}", a.written(), b.written());
     wait_done(&server, entries, Duration::from_secs(scale(600, 60) as u64), &[a, b]);
     tell(format_args!(
         "{done:?} and {restarts} restarts of the server in {trouble:?}, all done after {:?}",
@@ -150,16 +172,16 @@ fn survive(state: &str) -> (RedisServer, Vec<Value>) {
 
 #[test]
 fn one_counter_counts_every_event_once() {
-    let (server, results) = survive("use = \"redis\"\nlease = \"1s\"");
+    let (server, results) = survive("", "use = \"redis\"\nlease = \"1s\"");
     // one process after the other had the state: the results are in the order of their counts
     let counts: Vec<u64> = results.iter().map(|result| result["n"].as_u64().unwrap()).collect();
     assert_eq!(counts, (1..=results.len() as u64).collect::<Vec<_>>());
     assert_eq!(count(&mut server.connection(), "gaugefn:state:{vm}"), Some(results.len() as u64));
 }
 
-#[test]
-fn each_keys_counter_counts_every_event_of_the_key_once() {
-    let (server, results) = survive("use = \"redis\"\nkey = \"/k\"");
+/// Two processes, each with so many workers, share the states of [`KEYS`] keys.
+fn count_by_key(workers: usize) {
+    let (server, results) = survive(&format!("workers = {workers}"), "use = \"redis\"\nkey = \"/k\"");
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     (0..results.len()).for_each(|number| *expected.entry(key(number)).or_default() += 1);
     let mut counts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
@@ -172,4 +194,14 @@ fn each_keys_counter_counts_every_event_of_the_key_once() {
         assert_eq!(counts[&key], (1..=expected).collect::<Vec<_>>(), "{key}");
         assert_eq!(count(&mut redis, &format!("gaugefn:state:{{vm}}:\"{key}\"")), Some(expected), "{key}");
     }
+}
+
+#[test]
+fn each_keys_counter_counts_every_event_of_the_key_once() {
+    count_by_key(1);
+}
+
+#[test]
+fn each_keys_counter_counts_every_event_of_the_key_once_with_workers_that_share_the_keys() {
+    count_by_key(2);
 }

@@ -42,6 +42,8 @@ impl Replica {
     pub(crate) fn start(&mut self) {
         self.end();
         self.life += 1;
+        // a worker that was being started when its parent was killed may hold the port for a moment
+        self.admin = Admin::reserve();
         let command = Gaugefn::command()
             .args(["run", "--config"])
             .args([&self.config])
