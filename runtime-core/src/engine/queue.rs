@@ -15,6 +15,10 @@ use crate::contract::{Batch, Pull};
 /// on would only add to them.
 const MOST_ASIDE: usize = 1000;
 
+/// Further attempts in flight, each alone. Each waits behind the batches before it: with one at a time, a bad event in
+/// each batch would make more of them than are made.
+const ATTEMPTS: u32 = 16;
+
 /// What a look at the source has come to.
 enum Looked {
     Batch(Batch, OwnedSemaphorePermit),
@@ -31,7 +35,7 @@ impl Puller<'_> {
         let (_, nothing) = mpsc::unbounded_channel();
         let mut given_back = std::mem::replace(&mut self.given_back, nothing);
         // further attempts never wait for a permit that the events behind them hold
-        let second = Arc::new(Semaphore::new(1));
+        let second = Arc::new(Semaphore::new(ATTEMPTS as usize));
         let mut aside: Vec<Again> = Vec::new();
         let (mut reading, mut ended) = (true, None);
         loop {
@@ -47,7 +51,7 @@ impl Puller<'_> {
                 };
                 let all_back = async {
                     let all = permits.acquire_many(in_flight).await;
-                    all.is_ok() && second.acquire().await.is_ok()
+                    all.is_ok() && second.acquire_many(ATTEMPTS).await.is_ok()
                 };
                 tokio::select! {
                     biased;
