@@ -47,7 +47,8 @@ pub(crate) trait Live {
     /// It cannot be read. What there is now is of no use.
     fn give(&mut self, key: &StateKey, env: &Env) -> Result<(), Fault>;
 
-    /// Returns to a mark. What could not be written is not in it, and stays as it is.
+    /// Returns to a mark. What could not be written is not in it, and stays as it is, and so does all of a state whose
+    /// text is the mark's: most calls that fail have changed nothing.
     ///
     /// # Errors
     /// As for [`give`](Self::give).
@@ -315,10 +316,6 @@ impl<L: Live> Run<'_, L> {
         let key = self.used[place].key.clone();
         loop {
             let Some(mark) = kept.marks.get(&key) else { return };
-            // most calls that fail have changed nothing
-            if self.used[place].since.is_empty() && self.live.save(&key).mark == *mark {
-                return;
-            }
             if let Err(fault) = self.live.restore(&key, mark) {
                 kept.lose(self.live, &key, &fault);
                 for index in std::mem::take(&mut self.used[place].since) {

@@ -185,8 +185,8 @@ impl Live for Alone<'_> {
         self.instance.load(env)
     }
 
-    fn restore(&mut self, _key: &StateKey, mark: &Mark) -> Result<(), Fault> {
-        self.instance.load(&mark.env)
+    fn restore(&mut self, key: &StateKey, mark: &Mark) -> Result<(), Fault> {
+        if self.save(key).mark == *mark { Ok(()) } else { self.instance.load(&mark.env) }
     }
 
     fn forget(&mut self, _key: &StateKey) {

@@ -7,7 +7,12 @@ import traceback
 # How the files of the runtime itself are named in tracebacks.
 OWN = "<gaugefn>"
 
+# Ways that are remembered, and the frames of the longest one.
+_MOST_WAYS = 64
+_DEEPEST = 50
+
 _loop = None
+_ways = {}
 
 
 def awaited(result):
@@ -55,18 +60,59 @@ def describe(error, root):
     report = line
     # whatever the exception's own methods do, there is something to say
     try:
-        line = _line(error)
-        whole = traceback.TracebackException(type(error), error, error.__traceback__)
-        place = _place(whole.stack, root)
-        _strip(whole, set())
-        report = "".join(whole.format())
+        way = _way(error)
+        if way is None:
+            whole = traceback.TracebackException(type(error), error, error.__traceback__)
+            line = _line(error, whole)
+            place = _place(whole.stack, root)
+            _strip(whole, set())
+            report = "".join(whole.format())
+        else:
+            place, head = _known(way, error, root)
+            # without the frames, but Python may look into them for what was meant
+            last = traceback.TracebackException(type(error), error, error.__traceback__, limit=0, compact=True)
+            line = _line(error, last)
+            report = head + "".join(last.format_exception_only())
     except BaseException:
         pass
     return f"{line} ({place})" if place else line, report
 
 
-def _line(error):
-    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+def _way(error):
+    """Where the error went: each frame's code with the instruction in it. None where the report has more than that."""
+    if error.__cause__ is not None or error.__context__ is not None:
+        return None
+    if isinstance(error, SyntaxError) or hasattr(error, "exceptions"):
+        return None
+    way, at = [], error.__traceback__
+    while at is not None:
+        if len(way) == _DEEPEST:
+            return None
+        way.append((at.tb_frame.f_code, at.tb_lasti))
+        at = at.tb_next
+    return way
+
+
+def _known(way, error, root):
+    """The place, and the report's head. An event that always fails goes the same way each time, and looking up the
+    lines of its frames takes longer than most calls."""
+    # two codes that are equal may stand in different files
+    key = (root, *((id(code), instruction) for code, instruction in way))
+    found = _ways.get(key)
+    if found is None:
+        whole = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
+        place = _place(whole.stack, root)
+        _strip(whole, set())
+        head = "".join(["Traceback (most recent call last):\n", *whole.stack.format()])
+        if len(_ways) == _MOST_WAYS:
+            _ways.clear()
+        # an id is taken as long as the code is there
+        found = _ways[key] = place, head, [code for code, _ in way]
+    return found[:2]
+
+
+def _line(error, whole):
+    text = "".join(whole.format_exception_only()).strip()
     if isinstance(error, SyntaxError):
         # Python prints the place first, and the error last
         line = text.splitlines()[-1]

@@ -109,14 +109,15 @@ impl Memory {
         }
     }
 
-    /// Returns to an earlier env of a key. Entries that have no text stay.
+    /// Returns to an earlier env of a key. Entries that have no text stay, and those whose text is the same.
     pub(super) fn restore(&self, py: Python<'_>, key: &StateKey, mark: &Mark) -> PyResult<()> {
-        let mut earlier = state::decode(py, &mark.env)?.into_bound(py);
-        if let Some(now) = self.get(py, key)? {
+        let earlier = if let Some(now) = self.get(py, key)? {
             let encoded = state::encode(py, &now);
-            if encoded.opaque && mark.odd {
+            let odd = encoded.opaque || encoded.bare;
+            if encoded.env == mark.env && odd == mark.odd || encoded.opaque && mark.odd {
                 return Ok(());
             }
+            let mut earlier = state::decode_beside(py, &mark.env, &now, &encoded.env)?;
             if encoded.bare && mark.odd {
                 // of one of the kinds of dict that Python brings along: it keeps what makes it one
                 let same = now.call_method0(intern!(py, "copy"))?;
@@ -130,7 +131,12 @@ impl Memory {
                     earlier.set_item(name, value)?;
                 }
             }
-        }
+            earlier
+        } else if *mark == Mark::default() {
+            return Ok(());
+        } else {
+            state::decode(py, &mark.env)?.into_bound(py)
+        };
         self.put(py, key, earlier)
     }
 

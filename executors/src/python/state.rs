@@ -15,7 +15,7 @@ mod lost;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
@@ -116,6 +116,33 @@ pub(super) fn encode(py: Python<'_>, env: &Bound<'_, PyAny>) -> Encoded {
 /// `ValueError`, with the entry and what is wrong in it: the text is damaged, a newer version wrote it, or a value in it
 /// needs a module that is not there.
 pub(super) fn decode(py: Python<'_>, env: &Env) -> PyResult<Py<PyAny>> {
+    decoded(py, env, |_, _, _| Ok(None)).map(Bound::unbind)
+}
+
+/// The same where another env is at hand with its text: an entry that is equal in both is taken from that one.
+///
+/// # Errors
+/// As for [`decode`].
+pub(super) fn decode_beside<'py>(
+    py: Python<'py>,
+    env: &Env,
+    other: &Bound<'py, PyAny>,
+    text: &Env,
+) -> PyResult<Bound<'py, PyAny>> {
+    let texts: HashMap<&Bytes, &Bytes> = text.0.iter().map(|(key, value)| (key, value)).collect();
+    decoded(py, env, |text, value, key| match other.cast_exact::<PyDict>() {
+        // other keys than texts may be equal to another one
+        Ok(other) if text.starts_with(b"\"") && texts.get(text) == Some(&value) => other.get_item(key),
+        _ => Ok(None),
+    })
+}
+
+/// `known` gives what an entry is by its text: key, value, and the key as an object.
+fn decoded<'py>(
+    py: Python<'py>,
+    env: &Env,
+    known: impl Fn(&Bytes, &Bytes, &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let mut builder = Builder::new(py);
     let mut whole = PyDict::new(py).into_any();
     for (index, (key, value)) in env.0.iter().enumerate() {
@@ -131,8 +158,12 @@ pub(super) fn decode(py: Python<'_>, env: &Env) -> PyResult<Py<PyAny>> {
             whole = part(value)?;
             continue;
         }
-        let (key, value) = (part(key)?, part(value)?);
-        whole.set_item(key, value).map_err(|error| failed(error.value(py)))?;
+        let name = part(key)?;
+        let item = match known(key, value, &name)? {
+            Some(item) => item,
+            None => part(value)?,
+        };
+        whole.set_item(name, item).map_err(|error| failed(error.value(py)))?;
     }
-    Ok(whole.unbind())
+    Ok(whole)
 }

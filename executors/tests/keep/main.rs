@@ -34,6 +34,7 @@ const TESTS: &[Test] = tests![
     python::what_fails_leaves_no_trace,
     python::keys_are_the_engine_s,
     python::what_has_no_text_stays_and_is_told_of_once,
+    python::what_a_failed_call_has_not_changed_stays_the_object_it_was,
     python::a_state_is_given_forgotten_and_handed_over,
     native::what_fails_leaves_no_trace,
     native::what_has_no_text_stays_and_is_told_of_once,

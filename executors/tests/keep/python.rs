@@ -174,6 +174,41 @@ def handler(data, context):
     assert!(warnings.iter().all(|line| !line.contains("'lock'")), "{warnings:?}");
 }
 
+pub(crate) async fn what_a_failed_call_has_not_changed_stays_the_object_it_was(main: MainThread) {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"
+held = {}
+
+def handler(data, context):
+    env = context.env
+    if data == "begin":
+        env.update({"model": [1, 2], "n": 0, 7: [7], "last": ["x"]})
+        held.update(env=env, model=env["model"], last=env["last"])
+        return True
+    if data == "fail":
+        env["n"] += 1
+        env["last"].append("y")
+        env["new"] = []
+        del env[7]
+        raise ValueError("as asked")
+    if data == "fail unchanged":
+        raise ValueError("as asked")
+    return [[env is held["env"], env["model"] is held["model"], env["last"] is held["last"]], list(env.items())]
+"#;
+    let mut function = python(folder.path(), text).open(&main).await;
+    let mut keeper = Keeper::default();
+    let mut one = async |text: &str| {
+        let event = event(keeper.given, None, format!("\"{text}\""));
+        keeper.drive(&mut *function, &[event]).await.remove(0)
+    };
+    assert_eq!(one("begin").await, "true");
+    let state = "[[\"model\", [1, 2]], [\"n\", 0], [7, [7]], [\"last\", [\"x\"]]]";
+    assert_eq!(one("fail unchanged").await, "failed");
+    assert_eq!(one("tell").await, format!("[[true, true, true], {state}]"));
+    assert_eq!(one("fail").await, "failed");
+    assert_eq!(one("tell").await, format!("[[false, true, false], {state}]"));
+}
+
 pub(crate) async fn a_state_is_given_forgotten_and_handed_over(main: MainThread) {
     let folder = tempfile::tempdir().unwrap();
     let bed = crate::bed::Bed { key: Some("/host"), ..python(folder.path(), DOES) };

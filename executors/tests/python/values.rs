@@ -86,6 +86,83 @@ async fn a_batch_has_one_outcome_per_event_in_order() {
 }
 
 #[tokio::test]
+async fn a_traceback_is_python_s_own_each_time() {
+    const WAYS: [&str; 12] = [
+        "value",
+        "value",
+        "other line",
+        "noted",
+        "name",
+        "attribute",
+        "cause",
+        "context",
+        "group",
+        "syntax",
+        "deep",
+        "mute",
+    ];
+    let (_bed, mut f) = running(
+        "import traceback
+raised, calls = None, 0
+class Mute(Exception):
+    def __str__(self):
+        raise KeyError
+def deep(n):
+    return deep(n - 1) if n else 1 / 0
+def go(way):
+    if way == 'value':
+        raise ValueError(f'call {calls}')
+    if way == 'other line':
+        raise ValueError('elsewhere')
+    if way == 'noted':
+        error = OSError(2, 'two\\nlines')
+        if hasattr(error, 'add_note'):
+            error.add_note(f'note {calls}')
+        raise error
+    if way == 'name':
+        return callz
+    if way == 'attribute':
+        return [].appendd
+    if way == 'cause':
+        raise RuntimeError('outer') from KeyError(calls)
+    if way == 'context':
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            raise LookupError(calls)
+    if way == 'group':
+        raise BaseExceptionGroup('both', [ValueError(calls), KeyError(2)])
+    if way == 'syntax':
+        compile('a b', 'x.py', 'exec')
+    if way == 'deep':
+        return deep(100)
+    raise Mute
+def handler(way, ctx):
+    global raised, calls
+    calls += 1
+    if way == 'told':
+        return ''.join(traceback.format_exception(type(raised), raised, raised.__traceback__))
+    try:
+        go(way)
+    except BaseException as error:
+        raised = error
+        raise
+",
+    )
+    .await;
+    let mut reports = std::collections::BTreeSet::new();
+    for way in WAYS.iter().chain(&WAYS) {
+        let fault = f.failed(&format!("\"{way}\"")).await;
+        let report = fault.report().unwrap().to_owned();
+        let told = f.output("\"told\"").await;
+        assert_eq!(report, serde_json::from_str::<String>(&told).unwrap(), "{way}");
+        reports.insert(report);
+    }
+    // those that tell a call's number differ
+    assert!(reports.len() >= 17, "{reports:#?}");
+}
+
+#[tokio::test]
 async fn an_exception_is_named_with_its_place_and_traceback() {
     let (bed, mut f) = running(
         "import json
