@@ -190,6 +190,15 @@ impl Kept {
             live.forget(key);
             self.drop_all_of(key);
         }
+        if call.anew {
+            // whoever keeps the states may have let these go; it brings what is used of them
+            let given: HashSet<&StateKey> = call.states.iter().map(|(key, _)| key).collect();
+            let held = self.marks.keys().chain(self.unreadable.keys());
+            for key in held.filter(|key| !given.contains(key)).cloned().collect::<Vec<_>>() {
+                live.forget(&key);
+                self.drop_all_of(&key);
+            }
+        }
         for (key, env) in &call.states {
             self.drop_all_of(key);
             match live.give(key, env) {

@@ -73,14 +73,29 @@ pub struct StateWrite {
     pub base: u64,
     /// The version that it gets.
     pub version: u64,
+    /// Which of several states that had this key one after the other, in the field `l`: the one that it must be, or that a
+    /// new one becomes. 0 for one that does not say.
+    pub life: u64,
     /// Whether everything that is there goes first.
     pub clear: bool,
     /// Fields that get these values.
     pub set: Vec<(Vec<u8>, Vec<u8>)>,
     /// Fields that go.
     pub remove: Vec<Vec<u8>>,
-    /// How long it is kept from now on; without it as long as before.
-    pub ttl: Option<Duration>,
+    /// How long it is kept from now on.
+    pub keep: Keep,
+}
+
+/// How long a state is kept from a commit on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// As long as it was before.
+    #[default]
+    AsBefore,
+    /// For good, although it had a time before.
+    ForGood,
+    /// For this time.
+    For(Duration),
 }
 
 /// A result on its way out.
@@ -171,13 +186,15 @@ pub struct Commit {
 pub enum Verdict {
     /// Everything is written.
     Done,
+    /// The same, but a message was refused: its channel, and the server's words.
+    Unheard(String),
     /// Everything had been written by an earlier try, whose answer was lost. Nothing is written twice.
     Again,
     /// These entries belong to another consumer or incarnation by now, or are acknowledged, or gone with their group.
     /// Nothing is written: drop what came of them and commit the rest.
     Lost(Vec<String>),
-    /// These states have another version: somebody else has saved. Nothing is written, and what was built on them must
-    /// be discarded.
+    /// These states have another version or life, or their keys hold something else: somebody else was there. Nothing is
+    /// written, and what was built on them must be discarded.
     Stale(Vec<String>),
     /// Somebody else has a lease, or it was given back. Nothing is written.
     Fenced,
@@ -201,8 +218,9 @@ impl Commit {
     /// Runs the transaction.
     ///
     /// # Errors
-    /// The server is away: repeat the same commit with the same token. A key holds something of another type
-    /// ([`Trouble::WrongType`](crate::Trouble)), or it does not [fit](Self::fits): nothing is written.
+    /// The server is away: repeat the same commit with the same token. A key that is no state's holds something of another
+    /// type ([`Trouble::WrongType`](crate::Trouble)), this user may not run one of the commands, or it does not
+    /// [fit](Self::fits): nothing is written.
     pub async fn run(&self, link: &Link) -> Result<Verdict, LinkError> {
         self.fits()?;
         let ids = self.ack.as_ref().map_or(&[][..], |ack| &ack.ids);
@@ -216,11 +234,18 @@ impl Commit {
         };
         let mut words = answer.into_iter();
         match words.next().as_deref() {
-            Some("done") => Ok(Verdict::Done),
+            Some("done") => Ok(match words.next() {
+                None => Verdict::Done,
+                Some(refused) => Verdict::Unheard(refused),
+            }),
             Some("again") => Ok(Verdict::Again),
             Some("lost") => Ok(Verdict::Lost(words.collect())),
             Some("stale") => Ok(Verdict::Stale(words.collect())),
             Some("fenced") => Ok(Verdict::Fenced),
+            Some("denied") => {
+                let (command, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+                Err(LinkError::denied(link.target(), &command, &key))
+            }
             _ => {
                 let (key, wanted) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
                 Err(LinkError::wrong_type(link.target(), &key, &wanted))
@@ -271,7 +296,12 @@ impl Commit {
         }
         call.arg(self.states.len());
         for state in &self.states {
-            call.key(&state.key).arg(state.base).arg(state.version).arg(u8::from(state.clear)).arg(millis(state.ttl));
+            call.key(&state.key).arg(state.base).arg(state.version).arg(state.life).arg(u8::from(state.clear));
+            match state.keep {
+                Keep::AsBefore => call.arg(0),
+                Keep::ForGood => call.arg("keep"),
+                Keep::For(time) => call.arg(millis(Some(time))),
+            };
             pairs(&mut call, &state.set);
             call.arg(state.remove.len());
             for field in &state.remove {

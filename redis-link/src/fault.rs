@@ -90,6 +90,12 @@ impl LinkError {
         Self { key: Some(key.into()), ..Self::new(Trouble::WrongType, message) }
     }
 
+    /// A command that the user may not run, found out before anything was written.
+    pub(crate) fn denied(target: &Target, command: &str, key: &str) -> Self {
+        let subject = Subject::script(command, key);
+        Self::new(Trouble::Permission, denial(target, &subject))
+    }
+
     pub(crate) fn closed(target: &Target) -> Self {
         Self::new(Trouble::Unreachable, format!("redis at {} closed the connection", target.place()))
     }
@@ -248,13 +254,15 @@ pub(crate) fn classify(target: &Target, subject: &Subject, error: RedisError) ->
             Trouble::Password,
             format!("redis at {place} has no password set ({code}): remove REDIS_PASSWORD or redis.password_file"),
         ),
-        "NOPERM" => refused(
+        "NOPERM" if detail.starts_with(SCRIPT_DENIED) => refused(
             Trouble::Permission,
             format!(
-                "redis at {place} denies {subject} to user '{user}' (NOPERM): allow it with ACL SETUSER {user} {}",
-                rule(subject)
+                "redis at {place} denies user '{user}' a command that a script runs{} (NOPERM): allow it all commands \
+                 and keys that docs/operating.md lists",
+                subject.key.as_ref().map(|key| format!(" on '{key}'")).unwrap_or_default()
             ),
         ),
+        "NOPERM" => refused(Trouble::Permission, denial(target, subject)),
         "DENIED" => refused(
             Trouble::Permission,
             format!(
@@ -315,12 +323,41 @@ pub(crate) fn classify(target: &Target, subject: &Subject, error: RedisError) ->
     LinkError { cause: Some(Cause { text, error: Arc::new(error) }), ..named }
 }
 
-/// The place in the pipeline, the code and the words of the server's (first) error.
+/// The place in the pipeline, the code and the words of the server's (first) error; of one that a script was ended by, its
+/// own.
 pub(crate) fn server_answer(error: &RedisError) -> Option<(usize, String, String)> {
     let answers = error.clone().into_server_errors()?;
     let (index, answer) = answers.first()?;
-    let detail = answer.details().unwrap_or_default();
-    Some((*index, answer.code().to_owned(), detail.to_owned()))
+    let (code, detail) = inside_script(answer.code(), answer.details().unwrap_or_default());
+    Some((*index, code.to_owned(), detail.to_owned()))
+}
+
+/// How servers begin to say that a command inside a script is denied; to the script's caller it is an ERR.
+const SCRIPT_DENIED: &str = "The user executing the script can't";
+
+/// Servers before 7.0 say `ERR Error running script (call to f_HASH): @user_script:LINE: CODE words`, for what they refuse
+/// themselves with `@user_script: LINE: -CODE words` behind that.
+fn inside_script<'a>(code: &'a str, detail: &'a str) -> (&'a str, &'a str) {
+    let place = |text: &'a str| {
+        let line = text.strip_prefix("@user_script:")?.trim_start();
+        line.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix(": ")
+    };
+    let Some((_, mut words)) = detail.split_once("): ").filter(|_| detail.starts_with("Error running script")) else {
+        return (if detail.starts_with(SCRIPT_DENIED) { "NOPERM" } else { code }, detail);
+    };
+    while let Some(rest) = place(words) {
+        words = rest;
+    }
+    let words = words.trim_start_matches('-').trim_end();
+    match words.split_once(' ') {
+        _ if words.starts_with(SCRIPT_DENIED) => ("NOPERM", words),
+        Some((inner, words)) if is_code(inner) => (inner, words),
+        _ => (code, words),
+    }
+}
+
+fn is_code(word: &str) -> bool {
+    word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
 /// What an ACL needs to allow it.
@@ -331,6 +368,13 @@ fn rule(subject: &Subject) -> String {
         Some(key) => format!("+{command} '~{key}'"),
         None => format!("+{command}"),
     }
+}
+
+/// The sentence about what a user may not do.
+fn denial(target: &Target, subject: &Subject) -> String {
+    let (place, user) = (target.place(), target.username().unwrap_or("default"));
+    let rule = rule(subject);
+    format!("redis at {place} denies {subject} to user '{user}' (NOPERM): allow it with ACL SETUSER {user} {rule}")
 }
 
 fn wrong_type(place: &str, subject: &Subject) -> String {
@@ -483,6 +527,34 @@ mod tests {
             answer("ERR DB index is out of range", &redis::cmd("SELECT").arg(7).take()).to_string(),
             "redis at cache:6379 has no database 7 (ERR): check REDIS_DB"
         );
+    }
+
+    #[test]
+    fn errors_inside_scripts_are_what_they_are_outside() {
+        let script = redis::cmd("EVALSHA").arg("abc").arg(1).arg("in").take();
+        let called = "ERR Error running script (call to f_5fd00e85): @user_script:18: ";
+        let table = [
+            // as 7.0 says it
+            ("NOGROUP No such key 'in' or consumer group 'vm' script: 5fd0, on @user_script:18.".to_owned(), "NOGROUP"),
+            (format!("ERR {SCRIPT_DENIED} run this command or subcommand script: 5fd0, on @user_script:1."), "NOPERM"),
+            (format!("ERR {SCRIPT_DENIED} access at least one of the keys mentioned"), "NOPERM"),
+            // as 6.2 says it
+            (format!("{called}NOGROUP No such key 'in' or consumer group 'vm'"), "NOGROUP"),
+            (format!("{called}@user_script: 18: -READONLY You can't write against a read only replica. "), "READONLY"),
+            (format!("{called}@user_script: 18: -OOM command not allowed when used memory > 'maxmemory'."), "OOM"),
+            (format!("{called}@user_script: 18: {SCRIPT_DENIED} run this command or subcommand"), "NOPERM"),
+            (format!("{called}WRONGTYPE Operation against a key holding the wrong kind of value"), "WRONGTYPE"),
+            (format!("{called}attempt to index a nil value"), "ERR"),
+        ];
+        for (line, code) in table {
+            assert_eq!(answer(&line, &script).code().as_deref(), Some(code), "{line}");
+        }
+        assert_eq!(
+            answer(&format!("ERR {SCRIPT_DENIED} run this command or subcommand"), &script).to_string(),
+            "redis at cache:6379 denies user 'bob' a command that a script runs on 'in' (NOPERM): allow it all commands \
+             and keys that docs/operating.md lists"
+        );
+        assert!(answer(&format!("{called}@user_script: 1: -READONLY no"), &script).breaks_connection());
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Hold {
     Mine {
         /// What the last commit under it was made of, whoever made it.
         fingerprint: Option<Vec<u8>>,
+        /// Whether it had it already: nobody else can have had it since.
+        kept: bool,
     },
     /// Somebody else.
     Other {
@@ -75,12 +77,12 @@ impl Lease {
     pub async fn hold(&self) -> Result<Hold, LinkError> {
         let mut call = HOLD.key(&self.key);
         call.arg(&self.holder).arg(&self.name).arg(u64::try_from(self.term.as_millis()).unwrap_or(u64::MAX).max(1));
-        let (mine, text, left): (bool, Option<Vec<u8>>, u64) = self.link.script(&call, "HGET", &self.key).await?;
+        let (mine, text, number): (bool, Option<Vec<u8>>, u64) = self.link.script(&call, "HGET", &self.key).await?;
         Ok(if mine {
-            Hold::Mine { fingerprint: text }
+            Hold::Mine { fingerprint: text, kept: number == 1 }
         } else {
             let name = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
-            Hold::Other { name, left: Duration::from_millis(left) }
+            Hold::Other { name, left: Duration::from_millis(number) }
         })
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value};
 
-use crate::fault::{LinkError, Subject, classify, server_answer};
+use crate::fault::{LinkError, Subject, Trouble, classify, server_answer};
 use crate::target::Target;
 
 /// Finding, connecting to and greeting a server takes milliseconds on a healthy network; a second leaves room for one
@@ -125,6 +125,32 @@ impl Link {
         })
     }
 
+    /// Runs a pipeline in one round trip; an answer for each command, as a key of another type is no trouble of the
+    /// others.
+    ///
+    /// # Errors
+    /// As for [`Link::pipeline`]; the first refusal that is none of the key itself.
+    pub async fn each<T: FromRedisValue>(
+        &self,
+        mut pipeline: Pipeline,
+    ) -> Result<Vec<Result<T, LinkError>>, LinkError> {
+        pipeline.ignore_errors();
+        let Live { number, mut connection } = self.live().await?;
+        let result = pipeline.query_async::<Vec<RedisResult<T>>>(&mut connection).await;
+        let answers = self.settle(number, result, |_| Subject::named("a pipeline"))?;
+        let named = answers.into_iter().zip(pipeline.cmd_iter()).map(|(answer, cmd)| {
+            match answer.map_err(|error| classify(&self.inner.target, &Subject::of(cmd), error)) {
+                Err(error) if error.kind() != Trouble::WrongType => {
+                    self.note(Some(&error));
+                    self.let_go(number, &error);
+                    Err(error)
+                }
+                answer => Ok(answer),
+            }
+        });
+        named.collect()
+    }
+
     /// The string under `key`, None where the key does not exist.
     ///
     /// # Errors
@@ -219,13 +245,18 @@ impl Link {
         let subject = subject(&error);
         let fault = classify(&self.inner.target, &subject, error);
         self.note(Some(&fault));
-        if fault.breaks_connection() {
+        self.let_go(number, &fault);
+        Err(fault)
+    }
+
+    /// Forgets this connection, unless another one has taken its place, where the error leaves it unusable.
+    fn let_go(&self, number: u64, error: &LinkError) {
+        if error.breaks_connection() {
             let mut slot = self.slot();
             if slot.as_ref().is_some_and(|live| live.number == number) {
                 *slot = None;
             }
         }
-        Err(fault)
     }
 
     /// A refused key or command comes from a server that is up.

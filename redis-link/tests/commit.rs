@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Value;
-use redis_link::commit::{Commit, LARGEST, StateWrite, StreamAck, Token, Verdict, Write, feed_back};
+use redis_link::commit::{Commit, Keep, LARGEST, StateWrite, StreamAck, Token, Verdict, Write, feed_back};
 use redis_link::group::Joined;
 use redis_link::slot::is_cluster;
 use redis_link::{Link, Member, Trouble};
@@ -85,7 +85,8 @@ async fn everything_is_written_in_one_trip_and_once() {
     let stats: String = link.query(redis::cmd("INFO").arg("commandstats")).await.unwrap();
     assert!(stats.contains("cmdstat_script|load:calls=1,") && stats.contains("cmdstat_evalsha:calls=2,"), "{stats}");
 
-    let state = Hash::from([("v", "1"), ("e:\"n\"", "1"), ("f", "x")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let state =
+        Hash::from([("v", "1"), ("l", "0"), ("e:\"n\"", "1"), ("f", "x")].map(|(k, v)| (k.to_owned(), v.to_owned())));
     for _ in 0..3 {
         assert_eq!(hash(&link, "state").await, state);
         assert_eq!(number(&link, "XLEN out").await, 1);
@@ -109,27 +110,27 @@ async fn only_what_changes_in_a_state_is_written() {
         version: 2,
         set: vec![(bytes("c"), bytes("3"))],
         remove: vec![bytes("a")],
-        ttl: Some(Duration::from_secs(60)),
+        keep: Keep::For(Duration::from_secs(60)),
         ..state.clone()
     };
     assert_eq!(commit(&next).run(&link).await.unwrap(), Verdict::Done);
     let expected =
         |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Hash>();
-    assert_eq!(hash(&link, "state").await, expected(&[("b", "2"), ("c", "3"), ("v", "2")]));
+    assert_eq!(hash(&link, "state").await, expected(&[("b", "2"), ("c", "3"), ("l", "0"), ("v", "2")]));
     assert!(number(&link, "PTTL state").await > 0);
-    let fresh = StateWrite { base: 2, version: 3, clear: true, remove: Vec::new(), ttl: None, ..next };
+    let fresh = StateWrite { base: 2, version: 3, clear: true, remove: Vec::new(), keep: Keep::AsBefore, ..next };
     assert_eq!(commit(&fresh).run(&link).await.unwrap(), Verdict::Done);
-    assert_eq!(hash(&link, "state").await, expected(&[("c", "3"), ("v", "3")]));
+    assert_eq!(hash(&link, "state").await, expected(&[("c", "3"), ("l", "0"), ("v", "3")]));
 
     // more than the language of the scripts unpacks at once
     let many: Vec<_> = (0..20_000).map(|number| (bytes(&format!("e:{number}")), bytes("x"))).collect();
     let large = StateWrite { base: 3, version: 4, set: many.clone(), ..state.clone() };
     assert_eq!(commit(&large).run(&link).await.unwrap(), Verdict::Done);
-    assert_eq!(number(&link, "HLEN state").await, 20_002);
+    assert_eq!(number(&link, "HLEN state").await, 20_003);
     let remove = many.into_iter().map(|(field, _)| field).collect();
     let small = StateWrite { base: 4, version: 5, set: Vec::new(), remove, ..state };
     assert_eq!(commit(&small).run(&link).await.unwrap(), Verdict::Done);
-    assert_eq!(number(&link, "HLEN state").await, 2);
+    assert_eq!(number(&link, "HLEN state").await, 3);
 }
 
 #[tokio::test]
@@ -199,9 +200,11 @@ async fn a_key_of_another_type_is_named_before_anything_is_written() {
     let link = server.link();
     let member = Member::new("in", "vm", "a");
     let ids = deliver(&link, &member, 2).await;
-    for (key, wanted) in [("out", "stream"), ("state", "hash")] {
+    let register = member.register();
+    for (key, wanted) in [("out", "stream"), (&*register, "hash")] {
         run(&link, &format!("SET {key} text")).await.unwrap();
         let error = whole(&member, &ids).run(&link).await.unwrap_err();
+        assert_eq!(error.wrong_key(), Some(key));
         assert_eq!(
             (error.to_string(), error.kind()),
             (
@@ -216,7 +219,103 @@ async fn a_key_of_another_type_is_named_before_anything_is_written() {
         untouched(&link).await;
         assert_eq!(pending(&link).await, 2);
     }
+    // whoever loads the state says what is wrong with it
+    run(&link, "SET state text").await.unwrap();
+    let mut commit = whole(&member, &ids);
+    for beside_the_state in [false, true] {
+        if beside_the_state {
+            commit.token.as_mut().unwrap().key = "state".to_owned();
+        }
+        assert_eq!(commit.run(&link).await.unwrap(), Verdict::Stale(vec!["state".to_owned()]));
+    }
+    run(&link, "DEL state").await.unwrap();
     assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Done);
+}
+
+/// It begins with the version that the old one may have as well.
+#[tokio::test]
+async fn a_state_that_was_removed_and_began_anew_is_another_one() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let state = |base: u64, life: u64, field: &str| Commit {
+        states: vec![StateWrite {
+            key: "state".to_owned(),
+            base,
+            version: base + 1,
+            life,
+            set: vec![(bytes(field), bytes("1"))],
+            ..StateWrite::default()
+        }],
+        ..Commit::default()
+    };
+    assert_eq!(state(0, 7, "old").run(&link).await.unwrap(), Verdict::Done);
+    run(&link, "DEL state").await.unwrap();
+    assert_eq!(state(1, 7, "late").run(&link).await.unwrap(), Verdict::Stale(vec!["state".to_owned()]));
+    assert_eq!(state(0, 8, "new").run(&link).await.unwrap(), Verdict::Done);
+    assert_eq!(state(1, 7, "late").run(&link).await.unwrap(), Verdict::Stale(vec!["state".to_owned()]));
+    assert_eq!(state(1, 8, "next").run(&link).await.unwrap(), Verdict::Done);
+    let fields: Vec<String> = hash(&link, "state").await.into_keys().collect();
+    assert_eq!(fields, ["l", "new", "next", "v"]);
+    // one of a version that knew no lives
+    run(&link, "HDEL state l").await.unwrap();
+    assert_eq!(state(2, 0, "next").run(&link).await.unwrap(), Verdict::Done);
+}
+
+#[tokio::test]
+async fn a_state_is_kept_as_long_as_is_said_last() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let minute = Duration::from_secs(60);
+    for (at, (keep, bounded)) in
+        [(Keep::For(minute), true), (Keep::AsBefore, true), (Keep::ForGood, false), (Keep::AsBefore, false)]
+            .into_iter()
+            .enumerate()
+    {
+        let base = at as u64;
+        let state = StateWrite { key: "state".to_owned(), base, version: base + 1, keep, ..StateWrite::default() };
+        let commit = Commit { states: vec![state], ..Commit::default() };
+        assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
+        assert_eq!(number(&link, "PTTL state").await > 0, bounded, "{keep:?}");
+    }
+}
+
+/// What the server refuses in the middle of a script is not taken back.
+#[tokio::test]
+async fn what_a_user_may_not_do_is_found_out_before_anything_is_written() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let member = Member::new("in", "vm", "a");
+    let ids = deliver(&link, &member, 2).await;
+    let mut commit = whole(&member, &ids);
+    commit.states[0].keep = Keep::For(Duration::from_secs(60));
+    commit.states[0].clear = true;
+    commit.states[0].remove = vec![bytes("gone")];
+    for (command, key) in [
+        ("XADD", "out"),
+        ("SET", "key"),
+        ("HSET", ""),
+        ("DEL", "state"),
+        ("HDEL", "state"),
+        ("PEXPIRE", "state"),
+        ("XACK", "in"),
+    ] {
+        run(&link, &format!("ACL SETUSER weak on nopass ~* &* +@all -{command}")).await.unwrap();
+        let weak = Link::new(server.target(Some("weak"), Some("")));
+        let error = commit.run(&weak).await.unwrap_err();
+        let said = error.to_string();
+        assert_eq!(error.kind(), Trouble::Permission, "{said}");
+        let command = command.to_lowercase();
+        assert!(said.contains(&format!("allow it with ACL SETUSER weak +{command} '~{key}")), "{said}");
+        untouched(&link).await;
+        assert_eq!(pending(&link).await, 2);
+    }
+    // a message is no data: one that is refused takes nothing back, and nothing is repeated for it
+    run(&link, "ACL SETUSER weak on nopass ~* resetchannels &other +@all").await.unwrap();
+    let weak = Link::new(server.target(Some("weak"), Some("")));
+    let Verdict::Unheard(why) = commit.run(&weak).await.unwrap() else { panic!("it was sent") };
+    assert!(why.starts_with("told: "), "{why}");
+    assert_eq!((pending(&link).await, number(&link, "XLEN out").await), (0, 1));
+    assert_eq!(commit.run(&weak).await.unwrap(), Verdict::Again);
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ impl Consumer {
                     ids.retain(|id| !lost.contains(id));
                 }
                 Verdict::Stale(_) => add(&self.tally.stale, 1),
-                Verdict::Fenced => panic!("there is no lease"),
+                Verdict::Fenced | Verdict::Unheard(_) => panic!("there is no lease, nor a message"),
             }
         }
     }

@@ -19,8 +19,14 @@ fn lease(link: &Link, name: &str, term: u64) -> Lease {
     Lease::new(link.clone(), KEY.to_owned(), format!("{name}-1"), name.to_owned(), Duration::from_millis(term))
 }
 
+/// Got just now.
 fn mine(fingerprint: Option<&str>) -> Hold {
-    Hold::Mine { fingerprint: fingerprint.map(|text| text.as_bytes().to_vec()) }
+    Hold::Mine { fingerprint: fingerprint.map(|text| text.as_bytes().to_vec()), kept: false }
+}
+
+/// Had already.
+fn still_mine() -> Hold {
+    Hold::Mine { fingerprint: None, kept: true }
 }
 
 async fn hash(link: &Link, key: &str) -> BTreeMap<String, String> {
@@ -51,7 +57,7 @@ async fn one_holds_it_until_it_falls_silent() {
     while Instant::now() < end {
         let Hold::Other { name, left } = two.hold().await.unwrap() else { panic!("two have it") };
         assert!(name == "one" && left > Duration::ZERO && left <= Duration::from_millis(301), "{name} {left:?}");
-        assert_eq!(one.hold().await.unwrap(), mine(None), "renewed");
+        assert_eq!(one.hold().await.unwrap(), still_mine(), "renewed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let silent = Instant::now();
@@ -61,6 +67,20 @@ async fn one_holds_it_until_it_falls_silent() {
     let took = silent.elapsed();
     assert!((Duration::from_millis(200)..Duration::from_secs(5)).contains(&took), "{took:?}");
     assert!(matches!(one.hold().await.unwrap(), Hold::Other { name, .. } if name == "two"));
+}
+
+#[tokio::test]
+async fn who_was_followed_and_has_it_again_is_told_so() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let (one, two) = (lease(&link, "one", 1), lease(&link, "two", 60_000));
+    assert_eq!(one.hold().await.unwrap(), mine(None));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(one.hold().await.unwrap(), still_mine(), "over, and nobody has followed");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(two.hold().await.unwrap(), mine(None));
+    assert!(two.release().await.unwrap());
+    assert_eq!(one.hold().await.unwrap(), mine(None), "in between it was another one's");
 }
 
 #[tokio::test]

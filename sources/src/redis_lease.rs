@@ -23,9 +23,9 @@ impl Lease for RedisLease {
     async fn hold(&self) -> Result<Tenure, Fault> {
         let hold = self.0.hold().await.map_err(|error| fault(&error))?;
         Ok(match hold {
-            Hold::Mine { fingerprint } => {
+            Hold::Mine { fingerprint, kept } => {
                 let text = fingerprint.as_deref().and_then(|bytes| str::from_utf8(bytes).ok());
-                Tenure::Mine { fingerprint: text.and_then(Fingerprint::from_hex) }
+                Tenure::Mine { fingerprint: text.and_then(Fingerprint::from_hex), kept }
             }
             Hold::Other { name, left } => Tenure::Other { holder: name, left },
         })

@@ -9,8 +9,8 @@
 //! lease; a commit that has none of them has no token, and may write its results twice.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
@@ -31,11 +31,18 @@ pub(crate) struct RedisTransaction {
     incarnation: String,
     /// Commits that were put together.
     count: AtomicU64,
+    /// What was last told of messages that were refused.
+    unheard: Arc<Mutex<String>>,
 }
 
 impl RedisTransaction {
     pub(crate) fn new(link: Link) -> Arc<Self> {
-        Arc::new(Self { link, incarnation: redis_link::incarnation(), count: AtomicU64::new(0) })
+        Arc::new(Self {
+            link,
+            incarnation: redis_link::incarnation(),
+            count: AtomicU64::new(0),
+            unheard: Arc::default(),
+        })
     }
 
     fn token(&self, commit: &Commit) -> Option<Token> {
@@ -62,7 +69,7 @@ impl Transaction for RedisTransaction {
         }
         commit.fits().map_err(|error| fault(&error))?;
         commit.token = self.token(&commit);
-        Ok(Box::new(RedisCommit { link: self.link.clone(), commit }))
+        Ok(Box::new(RedisCommit { link: self.link.clone(), commit, unheard: Arc::clone(&self.unheard) }))
     }
 
     async fn obstacle(&self, keys: &[String]) -> Result<Option<String>, Fault> {
@@ -118,6 +125,7 @@ fn add(commit: &mut Commit, part: Box<dyn Any + Send>) -> Result<(), Fault> {
 struct RedisCommit {
     link: Link,
     commit: Commit,
+    unheard: Arc<Mutex<String>>,
 }
 
 #[async_trait]
@@ -125,24 +133,45 @@ impl Prepared for RedisCommit {
     async fn run(&self) -> Result<Decision, Fault> {
         match self.commit.run(&self.link).await {
             Ok(Verdict::Done | Verdict::Again) => Ok(Decision::Done),
+            Ok(Verdict::Unheard(why)) => {
+                self.tell(why);
+                Ok(Decision::Done)
+            }
             Ok(Verdict::Lost(ids)) => Ok(Decision::Lost(ids)),
             Ok(Verdict::Stale(_)) => Ok(Decision::Stale),
             Ok(Verdict::Fenced) => Ok(Decision::Fenced),
-            Err(error) if self.is_final(&error) => Err(fault(&error).permanent()),
-            Err(error) => Err(fault(&error)),
+            Err(error) => match self.unfit(&error) {
+                Some(key) => Ok(Decision::Unfit { key, why: fault(&error).chain() }),
+                None => Err(fault(&error)),
+            },
         }
     }
 }
 
 impl RedisCommit {
-    /// Whether the results are at fault, which would be the same with each further try. What is wrong with a state or
-    /// with a lease holds up everything, and waits until somebody puts it right.
-    fn is_final(&self, error: &LinkError) -> bool {
-        let adds_to = |key: &str| {
+    /// The key that the results cannot be added to, which would be the same with each further try. What is wrong with a
+    /// state or with a lease holds up everything, and waits until somebody puts it right.
+    fn unfit(&self, error: &LinkError) -> Option<String> {
+        let adds_to = |key: &&str| {
             let to = |write: &Write| matches!(write, Write::Add { stream, .. } if stream == key);
             self.commit.writes.iter().any(to)
         };
-        // keys that depend on the results may lie apart
-        error.wrong_key().is_some_and(adds_to) || error.code().as_deref() == Some("CROSSSLOT")
+        match error.wrong_key().filter(adds_to) {
+            Some(key) => Some(key.to_owned()),
+            // keys that depend on the results may lie apart
+            None => (error.code().as_deref() == Some("CROSSSLOT")).then(String::new),
+        }
+    }
+
+    /// Once, as long as the server says the same.
+    fn tell(&self, why: String) {
+        let mut told = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != why {
+            let place = self.link.target().place();
+            tracing::warn!(
+                "redis at {place} took the results, but no message on channel {why}; allow this user the channel (&NAME) and +publish, or remove the sink's option 'publish'"
+            );
+            *told = why;
+        }
     }
 }

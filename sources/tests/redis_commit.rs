@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Commands;
-use redis_link::commit::{StateWrite, Write};
+use redis_link::commit::{Keep, StateWrite, Write};
 use runtime_core::change::fingerprint;
 use runtime_core::contract::{Batch, Blame, Decision, Fault, Lease, Pull, Source, Tenure, Transaction, Verdict};
 use runtime_core::{Kind, Site};
@@ -159,7 +159,7 @@ async fn a_commit_without_a_stream_lands_once() {
     let server = RedisServer::start();
     let source = key(&server, json!({})).await;
     let (transaction, lease) = (source.transaction().unwrap(), source.lease().unwrap());
-    assert_eq!(lease.hold().await.unwrap(), Tenure::Mine { fingerprint: None });
+    assert_eq!(lease.hold().await.unwrap(), Tenure::Mine { fingerprint: None, kept: false });
     let print = fingerprint(b"1").unwrap();
     let by_state = transaction.prepare(vec![state(1), result("out")]).unwrap();
     let by_lease = transaction.prepare(vec![lease.enlist(Some(print)), result("out")]).unwrap();
@@ -171,7 +171,7 @@ async fn a_commit_without_a_stream_lands_once() {
             run::<()>(&server, "SCRIPT FLUSH");
         }
     }
-    assert_eq!(lease.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print) });
+    assert_eq!(lease.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print), kept: true });
 }
 
 #[tokio::test]
@@ -189,13 +189,13 @@ async fn a_commit_that_cannot_be_is_refused() {
     ack.ids = vec!["1-0".to_owned(); 1001];
     assert!(refused(vec![ack]).to_string().ends_with("lower the option 'batch'"));
 
-    // an output is named and given up; a state waits for whoever puts it right
+    // what results cannot be added to is named; a state is loaded again, which says what is wrong with it
     run::<()>(&server, "SET text x");
-    let fault = commit(&transaction, vec![result("text"), state(1)]).await.unwrap_err();
-    assert!(fault.to_string().contains("holds no stream under 'text'") && !fault.retry(), "{fault}");
+    let decision = commit(&transaction, vec![result("text"), state(1)]).await.unwrap();
+    let Decision::Unfit { key, why } = decision else { panic!("{decision:?}") };
+    assert!(key == "text" && why.contains("holds no stream under 'text'"), "{why}");
     run::<()>(&server, "SET state x");
-    let fault = commit(&transaction, vec![result("out"), state(1)]).await.unwrap_err();
-    assert!(fault.to_string().contains("holds no hash under 'state'") && fault.retry(), "{fault}");
+    assert_eq!(commit(&transaction, vec![result("out"), state(1)]).await.unwrap(), Decision::Stale);
     assert_eq!(run::<u64>(&server, "EXISTS out"), 0);
 }
 
@@ -382,7 +382,7 @@ async fn one_of_several_reads_a_key() {
     assert_eq!(commit(&transaction, late).await.unwrap(), Decision::Done);
     let late = transaction.prepare(vec![first.enlist(None), result("out")]).unwrap();
     tokio::time::sleep(Duration::from_millis(150)).await;
-    assert_eq!(second.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print) });
+    assert_eq!(second.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print), kept: false });
     assert_eq!(late.run().await.unwrap(), Decision::Fenced);
     assert_eq!(run::<u64>(&server, "XLEN out"), 1);
     assert!(key(&server, json!({ "lease": null })).await.lease().is_none());
@@ -432,7 +432,7 @@ async fn a_user_with_these_permissions_can_commit() {
     acl.arg("SETUSER").arg("worker").arg("on").arg(">s3cret").arg("~in").arg("~out").arg("~state").arg("~metrics");
     acl.arg("~gaugefn:*").arg("&told").arg("+@stream").arg("+get").arg("+set").arg("+publish").arg("+del");
     acl.arg("+pexpire").arg("+hget").arg("+hmget").arg("+hset").arg("+hdel").arg("+hgetall").arg("+type").arg("+time");
-    acl.arg("+evalsha").arg("+eval").arg("+script|load").arg("+client|id").arg("+client|unblock");
+    acl.arg("+persist").arg("+evalsha").arg("+eval").arg("+script|load").arg("+client|id").arg("+client|unblock");
     let () = acl.query(&mut server.connection()).unwrap();
     let url = json!({ "url": format!("redis://worker:s3cret@127.0.0.1:{}/0", server.port()) });
     add(&server, 1..3);
@@ -445,8 +445,13 @@ async fn a_user_with_these_permissions_can_commit() {
         Write::Set { key: "metrics".to_owned(), value: b"1".to_vec(), ttl: Some(PATIENCE) },
         Write::Publish { channel: "told".to_owned(), message: b"1".to_vec() },
     ];
-    let fresh =
-        StateWrite { key: "state".to_owned(), version: 1, clear: true, ttl: Some(PATIENCE), ..StateWrite::default() };
+    let fresh = StateWrite {
+        key: "state".to_owned(),
+        version: 1,
+        clear: true,
+        keep: Keep::For(PATIENCE),
+        ..StateWrite::default()
+    };
     let fence = lease.enlist(Some(fingerprint(b"1").unwrap()));
     let parts: Vec<Part> =
         vec![batch.receipt.enlist().unwrap(), result("out"), Box::new(writes), Box::new(vec![fresh]), fence];

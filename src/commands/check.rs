@@ -69,7 +69,11 @@ async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fa
             Err(fault) => tracing::debug!("{}", fault.chain()),
         }
         if parts.state.durable()
-            && let Err(fault) = parts.state.load(&[StateKey::default()]).await
+            && let Err(fault) = parts
+                .state
+                .load(&[StateKey::default()])
+                .await
+                .and_then(|found| found.into_iter().collect::<Result<Vec<_>, _>>())
         {
             failed(".state".to_owned(), fault);
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::config::Concern;
-use runtime_core::contract::{Saved, StateKey, StateStore, Versioned};
+use runtime_core::contract::{Found, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -37,7 +37,7 @@ pub struct Config {
     /// The file; made if it is not there. Its folder must exist. With `key`, the folder `PATH.d` holds a file for each
     /// value.
     path: PathBuf,
-    /// How long the state of a value of `key` is kept after its last event; for good without it.
+    /// How long the state of a value of `key` is kept after its last change; for good without it.
     #[serde(default)]
     ttl: Option<Span>,
     /// The most that one state may have, as text.
@@ -86,9 +86,13 @@ impl StateStore for File {
         true
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
         let keys = keys.to_vec();
         self.on_disk(move |place| place.load(&keys)).await
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.place.ttl()
     }
 
     fn check(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {

@@ -62,7 +62,7 @@ mod tests {
 
     fn state(entries: &[(&str, usize)]) -> Versioned {
         let entry = |(key, size): &(&str, usize)| ((*key).to_owned().into(), vec![b'1'; *size].into());
-        Versioned { version: 1, env: Env(entries.iter().map(entry).collect()), fingerprint: None }
+        Versioned { version: 1, env: Env(entries.iter().map(entry).collect()), ..Versioned::default() }
     }
 
     #[test]

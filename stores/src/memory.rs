@@ -9,7 +9,7 @@
 
 use async_trait::async_trait;
 use runtime_core::config::Concern;
-use runtime_core::contract::{Saved, StateKey, StateStore, Versioned};
+use runtime_core::contract::{Found, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -58,8 +58,8 @@ impl StateStore for Memory {
         false
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
-        Ok(keys.iter().map(|_| None).collect())
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
+        Ok(keys.iter().map(|_| Ok(None)).collect())
     }
 
     async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {

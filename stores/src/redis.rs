@@ -2,8 +2,9 @@
 //!
 //! One hash for the function, `gaugefn:state:{vm}`; with `state.key` one for each value, `gaugefn:state:{vm}:VALUE`. The
 //! braces are a hash tag: in a Cluster all states of a function lie together. Only what has changed is written, and only
-//! over the version that it was made of. Fields: `format`, `v` version, `f` fingerprint of the input, `o` the keys in their order,
-//! `e:KEY` an entry, `t` the token of the last save; keys and values are texts of `docs/state.md`.
+//! over the version that it was made of. Fields: `format`, `v` version, `l` which of several states that had the key one
+//! after the other, `f` fingerprint of the input, `o` the keys in their order, `e:KEY` an entry, `t` the token of the last
+//! save; keys and values are texts of `docs/state.md`.
 //!
 //! Delivery: what was acknowledged is as durable as the server makes it. While it is away the engine tries again; a save
 //! whose answer was lost is recognised.
@@ -19,10 +20,11 @@ use std::any::Any;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis_link::commit::{Commit, StateWrite, Token, Verdict};
+use redis::Value;
+use redis_link::commit::{Commit, Keep, StateWrite, Token, Verdict};
 use redis_link::{Link, LinkError, Settings, Trouble};
 use runtime_core::config::Concern;
-use runtime_core::contract::{Domain, Lease, Saved, StateKey, StateStore, Versioned};
+use runtime_core::contract::{Domain, Found, Lease, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -135,24 +137,27 @@ impl StateStore for Redis {
         true
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let mut reads = redis::pipe();
         for key in keys {
-            reads.cmd("HGETALL").arg(self.key(key));
+            reads.cmd("HGETALL").arg(self.key(key)).cmd("PTTL").arg(self.key(key));
         }
-        let hashes: Vec<Vec<(Vec<u8>, Vec<u8>)>> = self.link.pipeline(&reads).await.map_err(|error| fault(&error))?;
-        keys.iter()
-            .zip(hashes)
-            .map(|(key, fields)| {
-                let state = hash::read(fields)
-                    .map_err(|unusable| Fault::backend(format!("key '{}' {unusable}", self.key(key))).permanent())?;
-                self.known.set(key, state.as_ref());
-                Ok(state)
-            })
-            .collect()
+        let answers: Vec<_> = self.link.each::<Value>(reads).await.map_err(|error| fault(&error))?;
+        let mut answers = answers.into_iter();
+        let found = keys.iter().map(|key| {
+            let (fields, left) = (answers.next().transpose(), answers.next().transpose());
+            let found = self.found(key, fields, left);
+            self.known.set(key, found.as_ref().ok().and_then(Option::as_ref));
+            found
+        });
+        Ok(found.collect())
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 
     fn check(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
@@ -169,7 +174,7 @@ impl StateStore for Redis {
         let token = Token { key: first.key.clone(), field: hash::TOKEN.to_owned(), value };
         let commit = Commit { token: Some(token), states: writes, ..Commit::default() };
         match commit.run(&self.link).await.map_err(|error| fault(&error))? {
-            Verdict::Done | Verdict::Again => {
+            Verdict::Done | Verdict::Unheard(_) | Verdict::Again => {
                 self.enlisted(states);
                 Ok(Saved::Done)
             }
@@ -220,21 +225,43 @@ impl Redis {
         key.as_ref().map_or_else(|| prefix.clone(), |key| format!("{prefix}:{key}"))
     }
 
+    /// What the answers about one key come to.
+    fn found(&self, key: &StateKey, fields: Answer, left: Answer) -> Found {
+        let fields = fields.map_err(|error| fault(&error))?;
+        let fields = fields.map(redis::from_redis_value::<Vec<(Vec<u8>, Vec<u8>)>>).transpose();
+        let fields = fields.map_err(|error| self.unusable(key, &format!("cannot be read ({error})")))?;
+        let state = hash::read(fields.unwrap_or_default()).map_err(|why| self.unusable(key, &why))?;
+        // negative where it is kept for good
+        let left = match left {
+            Ok(Some(Value::Int(millis))) => u64::try_from(millis).ok().map(Duration::from_millis),
+            _ => None,
+        };
+        Ok(state.map(|state| Versioned { left, ..state }))
+    }
+
+    fn unusable(&self, key: &StateKey, why: &str) -> Fault {
+        Fault::backend(format!("key '{}' {why}", self.key(key))).permanent()
+    }
+
     fn writes(&self, states: &[(StateKey, Versioned)]) -> Vec<StateWrite> {
         let write = |(key, state): &(StateKey, Versioned)| {
             let base = state.version.saturating_sub(1);
-            let before = self.known.get(key).filter(|known| known.version == base);
-            StateWrite {
-                key: self.key(key),
-                base,
-                version: state.version,
-                ttl: self.ttl,
-                ..hash::changes(before.as_ref(), state)
-            }
+            let before = self.known.get(key).filter(|known| known.version == base && known.life == state.life);
+            let keep = match self.ttl {
+                Some(ttl) => Keep::For(ttl),
+                // the option was taken out since; what is written as a whole has no time any more
+                None if before.as_ref().is_some_and(|before| before.left.is_some()) => Keep::ForGood,
+                None => Keep::AsBefore,
+            };
+            let (version, life) = (state.version, state.life);
+            StateWrite { key: self.key(key), base, version, life, keep, ..hash::changes(before.as_ref(), state) }
         };
         states.iter().map(write).collect()
     }
 }
+
+/// What the server says of one key; nothing where it has not answered.
+type Answer = Result<Option<Value>, LinkError>;
 
 /// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key removed.
 fn fault(error: &LinkError) -> Fault {

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use runtime_core::change::fingerprint;
 use runtime_core::contract::{Blame, Env, Saved, StateKey, StateStore, Versioned};
-use runtime_core::{Kind, Site};
+use runtime_core::{Fault, Kind, Site};
 use serde_json::json;
 use stores::file::{Config, File};
 
@@ -25,7 +25,7 @@ async fn store(path: &Path, options: serde_json::Value) -> Box<dyn StateStore> {
 fn state(version: u64, value: &str) -> Versioned {
     let entry = |key: &str, value: &str| (key.to_owned().into(), value.to_owned().into());
     let env = Env(vec![entry("\"b\"", "1"), entry("\"a\"", value), entry("7", "null")]);
-    Versioned { version, env, fingerprint: Some(fingerprint(value.as_bytes()).unwrap()) }
+    Versioned { version, env, fingerprint: Some(fingerprint(value.as_bytes()).unwrap()), ..Versioned::default() }
 }
 
 fn key(key: &str) -> StateKey {
@@ -35,7 +35,14 @@ fn key(key: &str) -> StateKey {
 const ALONE: StateKey = StateKey(None);
 
 async fn load(store: &dyn StateStore, key: &StateKey) -> Option<Versioned> {
-    store.load(std::slice::from_ref(key)).await.unwrap().remove(0)
+    let state = store.load(std::slice::from_ref(key)).await.unwrap().remove(0).unwrap();
+    // how long it still has is up to the clock
+    state.map(|state| Versioned { left: None, ..state })
+}
+
+/// Why the file of this key cannot be used.
+async fn refused(store: &dyn StateStore, key: &StateKey) -> Fault {
+    store.load(std::slice::from_ref(key)).await.unwrap().remove(0).unwrap_err()
 }
 
 #[tokio::test]
@@ -80,7 +87,7 @@ async fn several_states_are_saved_together() {
     let first = store(&path, json!({})).await;
     let keys = [ALONE, key("a"), key("../b/\u{0}"), key(""), key(&"long".repeat(1000))];
     let states: Vec<_> = keys.iter().cloned().zip((0..5).map(|n| state(1, &n.to_string()))).collect();
-    assert_eq!(first.load(&keys).await.unwrap(), vec![None; 5]);
+    assert!(first.load(&keys).await.unwrap().into_iter().all(|found| found.unwrap().is_none()));
     assert_eq!(first.save(&states).await.unwrap(), Saved::Done);
     // one of them alone, by a file of its own
     assert_eq!(first.save(&[(key("a"), state(2, "9"))]).await.unwrap(), Saved::Done);
@@ -89,7 +96,8 @@ async fn several_states_are_saved_together() {
     assert_eq!(first.save(&mixed).await.unwrap(), Saved::Stale(vec![key("a")]));
     drop(first);
     let second = store(&path, json!({})).await;
-    let found: Vec<_> = second.load(&keys).await.unwrap().into_iter().map(|state| state.unwrap().version).collect();
+    let found: Vec<_> =
+        second.load(&keys).await.unwrap().into_iter().map(|state| state.unwrap().unwrap().version).collect();
     assert_eq!(found, [1, 2, 1, 1, 1]);
     assert_eq!(fs::read_dir(folder.path().join("vm.json.d")).unwrap().count(), 4, "and nothing else is left");
 }
@@ -114,7 +122,7 @@ async fn a_set_is_saved_by_one_rename() {
     let versions = || async {
         let store = store(&path, json!({})).await;
         let states = store.load(&keys).await.unwrap();
-        states.into_iter().map(|state| state.unwrap().version).collect::<Vec<_>>()
+        states.into_iter().map(|state| state.unwrap().unwrap().version).collect::<Vec<_>>()
     };
     // written, not renamed: as if nothing had happened
     fs::create_dir(old.join(".next")).unwrap();
@@ -144,10 +152,10 @@ async fn a_file_that_is_cut_off_anywhere_is_refused() {
     let whole = fs::read(&path).unwrap();
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        let fault = store.load(&[ALONE]).await.unwrap_err();
+        let fault = refused(&*store, &ALONE).await;
         assert_eq!((fault.blame(), fault.retry()), (Blame::File, false), "{length}: {fault}");
     }
-    let said = store.load(&[ALONE]).await.unwrap_err().to_string();
+    let said = refused(&*store, &ALONE).await.to_string();
     assert!(
         said.starts_with(&format!("state file '{}' cannot be used: ", path.display()))
             && said.ends_with("; restore it from a copy, or delete it to begin with an empty state"),
@@ -211,13 +219,53 @@ async fn states_of_values_expire() {
     let files: Vec<_> =
         fs::read_dir(folder.path().join("vm.json.d")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.iter().for_each(|path| age(path));
+    assert_eq!(first.save(&[(key("b"), state(2, "3"))]).await.unwrap(), Saved::Done, "it is nobody else's");
     assert_eq!(load(&*first, &key("a")).await, None);
     assert_eq!(first.save(&[(key("a"), state(1, "3"))]).await.unwrap(), Saved::Done);
+    let left = first.load(&[key("a")]).await.unwrap().remove(0).unwrap().unwrap().left.unwrap();
+    assert!(left > Duration::from_secs(3000) && left <= Duration::from_secs(3600), "{left:?}");
+    fs::File::open(&files[1]).unwrap().set_modified(long_ago).unwrap();
+    fs::File::open(&files[0]).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(first.save(&[(key("a"), state(2, "3"))]).await.unwrap(), Saved::Done);
     drop(first);
     let second = store(&path, json!({ "ttl": "1h" })).await;
-    assert_eq!(load(&*second, &key("a")).await, Some(state(1, "3")));
+    assert_eq!(load(&*second, &key("a")).await, Some(state(2, "3")));
     assert_eq!(load(&*second, &ALONE).await, Some(state(1, "0")), "the one for all stays");
     assert_eq!(fs::read_dir(folder.path().join("vm.json.d")).unwrap().count(), 1, "what expired is removed");
+}
+
+#[tokio::test]
+async fn what_expired_is_removed_while_the_process_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.json");
+    let store = store(&path, json!({ "ttl": "1s" })).await;
+    assert_eq!(store.save(&[(key("a"), state(1, "1"))]).await.unwrap(), Saved::Done);
+    let files = || fs::read_dir(folder.path().join("vm.json.d")).unwrap().count();
+    let end = Instant::now() + Duration::from_secs(60);
+    while files() == 1 {
+        assert!(Instant::now() < end, "it stays");
+        assert_eq!(load(&*store, &key("b")).await, None);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(files(), 0);
+    assert_eq!(store.save(&[(key("a"), state(2, "1"))]).await.unwrap(), Saved::Stale(vec![key("a")]));
+    assert_eq!(store.save(&[(key("a"), state(1, "1"))]).await.unwrap(), Saved::Done);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_the_trouble_of_its_key_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.json");
+    let store = store(&path, json!({})).await;
+    assert_eq!(store.save(&[(key("a"), state(1, "1"))]).await.unwrap(), Saved::Done);
+    let file = fs::read_dir(folder.path().join("vm.json.d")).unwrap().next().unwrap().unwrap().path();
+    fs::write(&file, "{\"gaugefn_state\":1").unwrap();
+    assert_eq!(store.save(&[(key("b"), state(1, "2"))]).await.unwrap(), Saved::Done);
+    let mut found = store.load(&[key("a"), key("b")]).await.unwrap();
+    assert_eq!(found.remove(1).unwrap(), Some(state(1, "2")));
+    let fault = found.remove(0).unwrap_err();
+    assert!(fault.to_string().starts_with(&format!("state file '{}' cannot be used", file.display())), "{fault}");
+    assert!(!fault.retry());
 }
 
 #[tokio::test]

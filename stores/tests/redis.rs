@@ -5,13 +5,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::Commands;
 use redis_link::commit::{Commit, Fence, StateWrite, Verdict};
 use redis_link::{Link, Settings};
 use runtime_core::change::fingerprint;
 use runtime_core::contract::{Env, Saved, StateKey, StateStore, Tenure, Versioned};
-use runtime_core::{Kind, Site};
+use runtime_core::{Fault, Kind, Site};
 use serde_json::json;
 use stores::redis::{Config, Redis};
 use support::redis::RedisServer;
@@ -28,7 +29,7 @@ async fn store(server: &RedisServer, options: serde_json::Value) -> Box<dyn Stat
 
 fn state(version: u64, entries: &[(&str, &str)]) -> Versioned {
     let entry = |(key, value): &(&str, &str)| ((*key).to_owned().into(), (*value).to_owned().into());
-    Versioned { version, env: Env(entries.iter().map(entry).collect()), fingerprint: None }
+    Versioned { version, life: 5, env: Env(entries.iter().map(entry).collect()), ..Versioned::default() }
 }
 
 fn key(key: &str) -> StateKey {
@@ -38,7 +39,14 @@ fn key(key: &str) -> StateKey {
 const ALONE: StateKey = StateKey(None);
 
 async fn load(store: &dyn StateStore, key: &StateKey) -> Option<Versioned> {
-    store.load(std::slice::from_ref(key)).await.unwrap().remove(0)
+    let state = store.load(std::slice::from_ref(key)).await.unwrap().remove(0).unwrap();
+    // how long it still has is up to the clock
+    state.map(|state| Versioned { left: None, ..state })
+}
+
+/// Why what lies there is no state.
+async fn refused(store: &dyn StateStore) -> Fault {
+    store.load(&[ALONE]).await.unwrap().remove(0).unwrap_err()
 }
 
 fn hash(server: &RedisServer, key: &str) -> BTreeMap<String, String> {
@@ -63,7 +71,7 @@ async fn a_state_comes_back_whole_and_in_order() {
     assert_eq!(second.save(&[(ALONE, whole.clone())]).await.unwrap(), Saved::Done);
     assert_eq!(load(&*first, &ALONE).await, Some(whole));
     let hash = hash(&server, "gaugefn:state:{vm}");
-    assert_eq!(hash.keys().collect::<Vec<_>>(), ["e:", "format", "o", "t", "v"]);
+    assert_eq!(hash.keys().collect::<Vec<_>>(), ["e:", "format", "l", "o", "t", "v"]);
     assert_eq!((&*hash["e:"], &*hash["v"]), ("[1,2]", "2"));
 }
 
@@ -91,7 +99,8 @@ async fn one_hash_for_each_value() {
     let states: Vec<_> = keys.iter().cloned().zip(["1", "2", "3"].map(|value| state(1, &[("\"a\"", value)]))).collect();
     assert_eq!(store.save(&states).await.unwrap(), Saved::Done);
     let expected: Vec<_> = states.into_iter().map(|(_, state)| Some(state)).collect();
-    assert_eq!(store.load(&keys).await.unwrap(), expected);
+    let found: Vec<_> = store.load(&keys).await.unwrap().into_iter().map(Result::unwrap).collect();
+    assert_eq!(found, expected);
     assert_eq!(hash(&server, "{tag}:s:h 2:x")["e:\"a\""], "3");
     let mut found: Vec<String> = server.connection().keys("*").unwrap();
     found.sort();
@@ -155,8 +164,8 @@ async fn one_process_has_the_state_for_all() {
     assert_eq!(one.keys(), ["gaugefn:state:{vm}", "gaugefn:state:{vm}:lease"]);
     let (first, second) = (one.lease().unwrap(), two.lease().unwrap());
     assert_eq!((first.term().as_millis(), second.term().as_secs()), (200, 10));
-    assert_eq!(first.hold().await.unwrap(), Tenure::Mine { fingerprint: None });
-    assert_eq!(one.lease().unwrap().hold().await.unwrap(), Tenure::Mine { fingerprint: None });
+    assert_eq!(first.hold().await.unwrap(), Tenure::Mine { fingerprint: None, kept: false });
+    assert_eq!(one.lease().unwrap().hold().await.unwrap(), Tenure::Mine { fingerprint: None, kept: true });
     assert!(matches!(second.hold().await.unwrap(), Tenure::Other { .. }));
 
     // a commit with the lease, and one without it
@@ -168,7 +177,7 @@ async fn one_process_has_the_state_for_all() {
     let commit = Commit { fences: vec![*fence], states: *writes, ..Commit::default() };
     assert_eq!(commit.run(&link).await.unwrap(), Verdict::Done);
     first.release().await.unwrap();
-    assert_eq!(second.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print) });
+    assert_eq!(second.hold().await.unwrap(), Tenure::Mine { fingerprint: Some(print), kept: false });
     assert_eq!(commit.run(&link).await.unwrap(), Verdict::Fenced);
     // the lease is no state
     assert_eq!(load(&*two, &key("\"lease\"")).await, None);
@@ -192,6 +201,52 @@ async fn a_state_is_kept_as_long_as_configured() {
 }
 
 #[tokio::test]
+async fn an_option_that_was_taken_out_keeps_states_for_good() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bounded = store(&server, json!({ "ttl": "1m" })).await;
+    assert_eq!(bounded.save(&[(ALONE, state(1, &[("1", "1")]))]).await.unwrap(), Saved::Done);
+    let left = bounded.load(&[ALONE]).await.unwrap().remove(0).unwrap().unwrap().left.unwrap();
+    assert!(left > Duration::from_secs(30) && left <= Duration::from_secs(60), "{left:?}");
+    let endless = store(&server, json!({})).await;
+    assert_eq!(load(&*endless, &ALONE).await, Some(state(1, &[("1", "1")])));
+    assert_eq!(endless.save(&[(ALONE, state(2, &[("1", "1")]))]).await.unwrap(), Saved::Done);
+    assert_eq!(redis.pttl::<_, i64>("gaugefn:state:{vm}").unwrap(), -1);
+}
+
+/// Both began with version 1 as the state before was gone.
+#[tokio::test]
+async fn two_processes_do_not_mix_two_lives_of_a_state() {
+    let server = RedisServer::start();
+    let (one, two) = (store(&server, json!({})).await, store(&server, json!({})).await);
+    let other = |version, entries: &[(&str, &str)]| Versioned { life: 6, ..state(version, entries) };
+    assert_eq!(one.save(&[(ALONE, state(1, &[("\"a\"", "1")]))]).await.unwrap(), Saved::Done);
+    let () = server.connection().del("gaugefn:state:{vm}").unwrap();
+    assert_eq!(two.save(&[(ALONE, other(1, &[("\"b\"", "1")]))]).await.unwrap(), Saved::Done);
+    let late = [(ALONE, state(2, &[("\"a\"", "2")]))];
+    assert_eq!(one.save(&late).await.unwrap(), Saved::Stale(vec![ALONE]));
+    assert_eq!(load(&*one, &ALONE).await, Some(other(1, &[("\"b\"", "1")])));
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_is_the_trouble_of_that_key_alone() {
+    let server = RedisServer::start();
+    let store = store(&server, json!({ "prefix": "s" })).await;
+    let () = server.connection().set("s:1", "text").unwrap();
+    let () = server.connection().hset("s:2", "a", "no state").unwrap();
+    assert_eq!(store.save(&[(key("3"), state(1, &[]))]).await.unwrap(), Saved::Done);
+    let mut found = store.load(&[key("1"), key("2"), key("3"), key("4")]).await.unwrap().into_iter();
+    let fault = found.next().unwrap().unwrap_err();
+    assert!(fault.retry() && fault.to_string().contains("holds no hash under 's:1'"), "{fault}");
+    let fault = found.next().unwrap().unwrap_err();
+    assert!(!fault.retry() && fault.to_string().starts_with("key 's:2' holds no state of a function"), "{fault}");
+    let rest: Vec<_> = found.map(Result::unwrap).collect();
+    assert_eq!(rest, [Some(state(1, &[])), None]);
+    let mixed = [(key("3"), state(2, &[])), (key("1"), state(1, &[]))];
+    assert_eq!(store.save(&mixed).await.unwrap(), Saved::Stale(vec![key("1")]));
+}
+
+#[tokio::test]
 async fn what_cannot_be_is_named() {
     let server = RedisServer::start();
     let mut redis = server.connection();
@@ -202,20 +257,19 @@ async fn what_cannot_be_is_named() {
     let said = format!(
         "redis at {place} holds no hash under 'text', as HGETALL expects (WRONGTYPE): delete the key or name another"
     );
-    let fault = text.load(&[ALONE]).await.unwrap_err();
+    let fault = refused(&*text).await;
     assert_eq!((fault.to_string(), fault.retry()), (said, true));
-    let said = format!("redis at {place} holds no hash under 'text' (WRONGTYPE): delete the key or name another");
-    assert_eq!(text.save(&[(ALONE, state(1, &[]))]).await.unwrap_err().to_string(), said);
+    assert_eq!(text.save(&[(ALONE, state(1, &[]))]).await.unwrap(), Saved::Stale(vec![ALONE]), "a load says why");
 
     let hash = store(&server, json!({ "prefix": "hash" })).await;
-    let fault = hash.load(&[ALONE]).await.unwrap_err();
+    let fault = refused(&*hash).await;
     let said = "key 'hash' holds no state of a function: its field 'v' is no version; delete it to begin with an empty \
                 state, or set state.prefix";
     assert_eq!((fault.to_string().as_str(), fault.retry()), (said, false));
 
     let () = redis.hset_multiple("newer", &[("v", "3"), ("format", "2")]).unwrap();
     let newer = store(&server, json!({ "prefix": "newer" })).await;
-    let fault = newer.load(&[ALONE]).await.unwrap_err();
+    let fault = refused(&*newer).await;
     assert!(fault.to_string().starts_with("key 'newer' holds a state of format 2, written by a newer"), "{fault}");
     assert!(!fault.retry());
 

@@ -213,6 +213,18 @@ fn states_are_given_and_forgotten() {
     assert_eq!(shown(&outcomes).0, ["1", "6", "as asked"]);
 }
 
+/// Whoever keeps the states lets go of them all with a rollback, and names only those that are used again.
+#[test]
+fn what_begins_anew_holds_no_states_of_before() {
+    let (mut kept, mut toy) = (Kept::new("vm".into()), toy());
+    kept.run(&mut toy, &events(&["a:add", "b:add", "c:add"]), &keep());
+    assert_eq!((toy.states.len(), kept.marks.len()), (3, 3));
+    let states = vec![(StateKey(Some("a".to_owned())), env(7))];
+    let outcomes = kept.run(&mut toy, &events(&["a:add"]), &Call { states, anew: true, ..keep() });
+    assert_eq!(shown(&outcomes).0, ["8"]);
+    assert_eq!((toy.states.len(), kept.marks.len()), (1, 1));
+}
+
 #[test]
 fn an_unreadable_state_is_not_replaced() {
     let (mut toy, mut kept) = (toy(), Kept::new("f".into()));

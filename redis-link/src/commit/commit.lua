@@ -2,7 +2,8 @@
 -- script is not rolled back.
 --
 -- KEYS as they are met below; ARGV likewise, every list with its length in front.
--- answers { 'done' }, { 'again' }, { 'fenced' }, { 'lost', id... }, { 'stale', key... } or { 'type', key, wanted }
+-- answers { 'done' }, { 'done', why a message was not sent }, { 'again' }, { 'fenced' }, { 'lost', id... },
+-- { 'stale', key... }, { 'type', key, wanted } or { 'denied', command, key }
 local key, arg = 0, 0
 local function next_key()
   key = key + 1
@@ -25,10 +26,8 @@ local token
 if next_arg() == '1' then
   token = { key = next_key(), field = next_arg(), value = next_arg() }
   local kind = redis.call('TYPE', token.key).ok
-  if kind ~= 'none' and kind ~= 'hash' then
-    return { 'type', token.key, 'hash' }
-  end
-  if redis.call('HGET', token.key, token.field) == token.value then
+  token.is_none = kind ~= 'none' and kind ~= 'hash'
+  if not token.is_none and redis.call('HGET', token.key, token.field) == token.value then
     return { 'again' }
   end
 end
@@ -56,6 +55,10 @@ if #ids > 0 then
   stream, group = next_key(), next_arg()
   local consumer, incarnation, first, last = next_arg(), next_arg(), next_arg(), next_arg()
   local lost = { 'lost' }
+  local kind = redis.call('TYPE', register).ok
+  if kind ~= 'none' and kind ~= 'hash' then
+    return { 'type', register, 'hash' }
+  end
   local holder = redis.call('HGET', register, 'i:' .. consumer)
   local owned = {}
   if not holder or holder == incarnation then
@@ -77,22 +80,25 @@ if #ids > 0 then
   end
 end
 
--- 4. versions
+-- 4. versions; whoever loads what is no hash says so
 local states, stale = {}, { 'stale' }
 for i = 1, tonumber(next_arg()) do
-  local state = { key = next_key(), base = next_arg(), version = next_arg(), clear = next_arg(), ttl = next_arg() }
-  state.set, state.remove = next_list(), next_list()
+  local state = { key = next_key(), base = next_arg(), version = next_arg(), life = next_arg() }
+  state.clear, state.ttl, state.set, state.remove = next_arg(), next_arg(), next_list(), next_list()
   states[i] = state
   local kind = redis.call('TYPE', state.key).ok
-  if kind ~= 'none' and kind ~= 'hash' then
-    return { 'type', state.key, 'hash' }
-  end
-  if (redis.call('HGET', state.key, 'v') or '0') ~= state.base then
+  local known = kind == 'hash' and redis.call('HMGET', state.key, 'v', 'l') or {}
+  local is_that_one = state.base == '0' or (known[2] or '0') == state.life
+  if (kind ~= 'none' and kind ~= 'hash') or (known[1] or '0') ~= state.base or not is_that_one then
     stale[#stale + 1] = state.key
   end
 end
 if #stale > 1 then
   return stale
+end
+-- not before: the token may lie beside a state
+if token and token.is_none then
+  return { 'type', token.key, 'hash' }
 end
 
 -- 5. types of what is added to
@@ -113,7 +119,53 @@ for i = 1, tonumber(next_arg()) do
   writes[i] = write
 end
 
--- 6. outputs
+-- 6. permissions: a command that is refused further down would leave half of everything. Servers before 7.0 cannot tell
+local may = redis.acl_check_cmd
+if may then
+  local needed = {}
+  local function need(command, ...)
+    needed[command] = needed[command] or { ... }
+  end
+  for _, write in ipairs(writes) do
+    if write.kind == 'add' then
+      need('XADD', write.key, '*', 'f', 'v')
+    elseif write.kind == 'set' then
+      need('SET', write.key, 'v')
+    end
+  end
+  for _, state in ipairs(states) do
+    need('HSET', state.key, 'v', '1')
+    if state.clear == '1' then
+      need('DEL', state.key)
+    end
+    if #state.remove > 0 then
+      need('HDEL', state.key, 'f')
+    end
+    if state.ttl == 'keep' then
+      need('PERSIST', state.key)
+    elseif state.ttl ~= '0' then
+      need('PEXPIRE', state.key, '1')
+    end
+  end
+  for _, fence in ipairs(fences) do
+    if fence.print then
+      need('HSET', fence.key, 'f', '1')
+    end
+  end
+  if #ids > 0 then
+    need('XACK', stream, group, ids[1])
+  end
+  if token then
+    need('HSET', token.key, token.field, token.value)
+  end
+  for command, args in pairs(needed) do
+    if not may(command, unpack(args)) then
+      return { 'denied', command, args[1] }
+    end
+  end
+end
+
+-- 7. outputs
 for _, write in ipairs(writes) do
   if write.kind == 'add' then
     if write.length == '0' then
@@ -127,12 +179,10 @@ for _, write in ipairs(writes) do
     else
       redis.call('SET', write.key, write.value, 'PX', write.ttl)
     end
-  else
-    redis.call('PUBLISH', write.channel, write.value)
   end
 end
 
--- 7. states; unpack takes some thousands of values, a state may have more
+-- 8. states; unpack takes some thousands of values, a state may have more
 for _, state in ipairs(states) do
   if state.clear == '1' then
     redis.call('DEL', state.key)
@@ -143,13 +193,15 @@ for _, state in ipairs(states) do
   for from = 1, #state.set, 1000 do
     redis.call('HSET', state.key, unpack(state.set, from, math.min(from + 999, #state.set)))
   end
-  redis.call('HSET', state.key, 'v', state.version)
-  if state.ttl ~= '0' then
+  redis.call('HSET', state.key, 'v', state.version, 'l', state.life)
+  if state.ttl == 'keep' then
+    redis.call('PERSIST', state.key)
+  elseif state.ttl ~= '0' then
     redis.call('PEXPIRE', state.key, state.ttl)
   end
 end
 
--- 8. acknowledgement, and what it was made of
+-- 9. acknowledgement, and what it was made of
 for _, fence in ipairs(fences) do
   if fence.print then
     redis.call('HSET', fence.key, 'f', fence.print)
@@ -161,4 +213,15 @@ end
 if token then
   redis.call('HSET', token.key, token.field, token.value)
 end
-return { 'done' }
+
+-- 10. messages, which are no data: one that is refused takes nothing back
+local answer = { 'done' }
+for _, write in ipairs(writes) do
+  if write.kind == 'publish' then
+    local sent = redis.pcall('PUBLISH', write.channel, write.value)
+    if type(sent) == 'table' and sent.err then
+      answer[2] = write.channel .. ': ' .. sent.err
+    end
+  end
+end
+return answer

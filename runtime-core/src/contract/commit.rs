@@ -56,7 +56,7 @@ pub trait Prepared: Send + Sync {
     /// Runs it. After a fault with `retry` it is run again, which writes nothing twice.
     ///
     /// # Errors
-    /// With `retry`: the place is away. Without: this commit can never be run; nothing of it is written.
+    /// The place is away, or refuses for now; nothing is written.
     async fn run(&self) -> Result<Decision, Fault>;
 }
 
@@ -67,10 +67,17 @@ pub enum Decision {
     Done,
     /// Events with these ids belong to somebody else by now. Nothing is written.
     Lost(Vec<String>),
-    /// Somebody else has saved some of the states in between. Nothing is written.
+    /// Somebody else has saved or removed some of the states in between. Nothing is written.
     Stale,
     /// Somebody else has the lease. Nothing is written.
     Fenced,
+    /// A key cannot take the results that are meant for it, now or later. Nothing is written.
+    Unfit {
+        /// The key; empty where it is not known which.
+        key: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
 }
 
 /// One batch's effects, on their way.

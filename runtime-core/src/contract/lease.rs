@@ -15,6 +15,8 @@ pub enum Tenure {
     Mine {
         /// The input that the last commit under this lease was made of, whoever made it.
         fingerprint: Option<Fingerprint>,
+        /// Whether it had it already, so that nobody else can have had it since.
+        kept: bool,
     },
     /// Another process has it.
     Other {

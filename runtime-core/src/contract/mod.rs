@@ -37,4 +37,4 @@ pub use letters::{DeadLetters, Filed, Letter};
 pub use loader::{Loader, Module, Places, Revision};
 pub use sink::{Output, Sink};
 pub use source::{Delivery, Pull, Source};
-pub use state::{Env, Saved, StateKey, StateStore, Versioned};
+pub use state::{Env, Found, Saved, StateKey, StateStore, Versioned};

@@ -1,6 +1,7 @@
 //! What is kept between calls.
 
 use std::any::Any;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -19,15 +20,26 @@ pub struct Env(pub Vec<(bytes::Bytes, bytes::Bytes)>);
 pub struct StateKey(pub Option<String>);
 
 /// A state with what guards it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Versioned {
     /// Counts the commits; a save must build on the version that it loaded.
     pub version: u64,
+    /// Tells this state from one of the same key that expired or was removed, and began with the first version as well.
+    /// Given once, to the first version, and kept. 0 where it is not known: a store that nobody else writes to needs none.
+    pub life: u64,
     /// The state.
     pub env: Env,
     /// The input that the last commit was made of.
     pub fingerprint: Option<Fingerprint>,
+    /// How long the store still keeps it, as loaded; `None` for good. A save begins the whole time anew.
+    pub left: Option<Duration>,
 }
+
+/// What a store has for one key: `None` where it was never saved, or has expired.
+///
+/// # Errors
+/// What is there is no state that can be used; that of other keys can. With `retry` somebody may put it right.
+pub type Found = Result<Option<Versioned>, Fault>;
 
 /// What became of a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +59,16 @@ pub trait StateStore: Send + Sync {
     /// `save` is never called.
     fn durable(&self) -> bool;
 
-    /// The states of these keys, in their order; `None` for one that was never saved.
+    /// The states of these keys, in their order.
     ///
     /// # Errors
-    /// The backend is away, or what it holds is no state.
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault>;
+    /// The backend is away.
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault>;
+
+    /// How long a state is kept after its last save; `None` for good.
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
 
     /// Whether these states can be saved at all. Asked before anything of their batch is written.
     ///

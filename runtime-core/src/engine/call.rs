@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::backoff::retry_wait;
-use super::policy::{Policy, has_failed, is_retryable};
+use super::policy::{Policy, has_failed};
 use super::reload::Successor;
 use super::run::{Again, End, Journey};
 use crate::config::settings::Then;
-use crate::contract::{Call, Commit, Event, Fault, Function, Outcome};
+use crate::contract::{Call, Commit, Event, Fault, Function, Outcome, Returned};
 
 /// The second stage of a function.
 pub(super) struct Caller<'a> {
@@ -69,6 +69,10 @@ impl Caller<'_> {
                 journey = calls.recv() => journey.ok_or(None)?,
             };
             let Some(journey) = self.begin(journey).await? else { continue };
+            if self.policy.errors.then == Then::Stop && !self.latest {
+                self.one_by_one(journey).await?;
+                continue;
+            }
             let outcomes = self.call(&journey.batch.events).await.map_err(|fault| Some(End::Fault(fault)))?;
             self.settle(journey, outcomes).await?;
         }
@@ -154,9 +158,7 @@ impl Caller<'_> {
                 let _ = self.give_back.send(again);
                 return Ok(());
             }
-        } else if self.policy.errors.then == Then::Stop {
-            self.retry_in_place(&mut journey.batch.events, &mut outcomes).await?;
-        } else {
+        } else if self.policy.errors.then != Then::Stop {
             for again in self.policy.set_aside(&mut journey, &mut outcomes) {
                 let _ = self.give_back.send(again);
             }
@@ -164,21 +166,46 @@ impl Caller<'_> {
                 return Ok(());
             }
         }
-        let ends = outcomes.iter().position(has_failed).filter(|_| self.policy.errors.then == Then::Stop);
-        if let Some(at) = ends {
-            // what came before is committed, the failed event and all after it stay undelivered
-            let event = journey.batch.events[at].id.clone();
-            outcomes.truncate(at);
-            let rest: Vec<usize> = (at..journey.batch.events.len()).collect();
-            drop(journey.split(&rest));
-            if !journey.batch.events.is_empty() {
-                let commit = self.policy.commit_of(&mut journey, outcomes);
-                let _ = self.to_commit.send((journey, commit)).await;
-            }
-            return Err(Some(End::Policy { event }));
+        if self.policy.errors.then == Then::Stop
+            && let Some(at) = outcomes.iter().position(has_failed)
+        {
+            return self.stop_at(journey, outcomes, at).await;
         }
         let commit = self.policy.commit_of(&mut journey, outcomes);
         self.to_commit.send((journey, commit)).await.map_err(|_| None)
+    }
+
+    /// What came before this event is committed, it and all after it stay undelivered.
+    async fn stop_at(
+        &mut self,
+        mut journey: Journey,
+        mut outcomes: Vec<Outcome>,
+        at: usize,
+    ) -> Result<(), Option<End>> {
+        let event = journey.batch.events[at].id.clone();
+        outcomes.truncate(at);
+        let rest: Vec<usize> = (at..journey.batch.events.len()).collect();
+        drop(journey.split(&rest));
+        if !journey.batch.events.is_empty() {
+            let commit = self.policy.commit_of(&mut journey, outcomes);
+            let _ = self.to_commit.send((journey, commit)).await;
+        }
+        Err(Some(End::Policy { event }))
+    }
+
+    /// The policy `stop`: each event of a queue alone, with all its attempts, as nothing may be called after one that
+    /// fails.
+    async fn one_by_one(&mut self, mut journey: Journey) -> Result<(), Option<End>> {
+        let mut outcomes = Vec::with_capacity(journey.batch.events.len());
+        for at in 0..journey.batch.events.len() {
+            let outcome = self.in_place(&mut journey.batch.events[at]).await?;
+            let failed = has_failed(&outcome);
+            outcomes.push(outcome);
+            if failed {
+                return self.stop_at(journey, outcomes, at).await;
+            }
+        }
+        self.settle(journey, outcomes).await
     }
 
     /// One call with all events; counted, timed, failures logged.
@@ -201,25 +228,23 @@ impl Caller<'_> {
         Ok(outcomes)
     }
 
-    /// The failed events of a queue that ends with a failure, each alone until it succeeds or its attempts are used up.
-    /// Without an end where the last stage has ended meanwhile.
-    async fn retry_in_place(&mut self, events: &mut [Event], outcomes: &mut [Outcome]) -> Result<(), Option<End>> {
-        for (event, outcome) in events.iter_mut().zip(outcomes) {
-            while is_retryable(outcome) && event.attempt <= self.policy.errors.retries {
-                // also while stopping: what is not done when the time to drain is over stays undelivered
-                tokio::select! {
-                    biased;
-                    () = self.to_commit.closed() => return Err(None),
-                    () = sleep(retry_wait(self.policy.errors.backoff.0, event.attempt)) => {}
-                }
-                event.attempt += 1;
-                self.policy.meters.retries.increment(1);
-                let again = self.call(std::slice::from_ref(event)).await.map_err(|fault| Some(End::Fault(fault)))?;
-                if let Some(again) = again.into_iter().next() {
-                    *outcome = again;
-                }
+    /// An event until it succeeds or its attempts are used up. Without an end where the last stage has ended meanwhile.
+    async fn in_place(&mut self, event: &mut Event) -> Result<Outcome, Option<End>> {
+        loop {
+            let outcomes = self.call(std::slice::from_ref(event)).await.map_err(|fault| Some(End::Fault(fault)))?;
+            // one for each, or it would be a fault
+            let outcome = outcomes.into_iter().next().unwrap_or_else(|| Returned::NotCalled.into());
+            if !self.policy.may_retry(event, &outcome) {
+                return Ok(outcome);
             }
+            // also while stopping: what is not done when the time to drain is over stays undelivered
+            tokio::select! {
+                biased;
+                () = self.to_commit.closed() => return Err(None),
+                () = sleep(retry_wait(self.policy.errors.backoff.0, event.attempt)) => {}
+            }
+            event.attempt += 1;
+            self.policy.meters.retries.increment(1);
         }
-        Ok(())
     }
 }

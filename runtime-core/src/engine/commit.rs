@@ -2,6 +2,7 @@
 //! dead letters, then state, then receipt. A failed step is repeated alone, never the call.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::bond::Bond;
 use super::meters::Meters;
+use super::run::RECHECK;
 use crate::change::Fingerprint;
 use crate::contract::{
     Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
@@ -92,10 +94,6 @@ impl Committer {
         Arc::clone(&self.fenced)
     }
 
-    pub(super) fn function(&self) -> &str {
-        &self.function
-    }
-
     /// Opens every sink once; the trouble of one that cannot be is noted, and its first write tries again.
     ///
     /// # Errors
@@ -127,6 +125,14 @@ impl Committer {
         }
     }
 
+    /// The same for as long as nothing is to be written. May be dropped at any time.
+    pub(super) async fn keep_checking(&mut self) -> Infallible {
+        loop {
+            tokio::time::sleep(RECHECK).await;
+            self.recheck().await;
+        }
+    }
+
     /// What is wrong with the first sink that is in trouble.
     pub(super) fn trouble(&self) -> Option<String> {
         self.sinks.iter().find_map(|(part, _, backoff)| backoff.trouble().map(|trouble| format!("{part}: {trouble}")))
@@ -138,27 +144,37 @@ impl Committer {
     /// # Errors
     /// A sink that will never work again.
     pub(super) async fn commit(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
-        if self.fenced.load(Ordering::Relaxed) {
+        if self.is_fenced() {
             return Ok(Landed::Fenced);
         }
         if let Err(fault) = self.state.check(&commit.states) {
             return Ok(Landed::Refused(fault));
         }
         let letters = commit.letters.len() as u64;
-        self.ask().await;
+        if !self.ask().await {
+            return Ok(Landed::Fenced);
+        }
         let landed = match &self.bond {
             Bond::Atomic { .. } => self.at_once(commit, events).await?,
             Bond::InOrder => self.in_order(commit, events).await?,
         };
+        // whatever it has come to: nobody waits any more
+        self.rest.succeeded();
+        self.board.trouble(&self.function, "commit", None);
         if matches!(landed, Landed::Done) {
-            self.board.trouble(&self.function, "commit", None);
             self.meters.dead_letters.increment(letters);
         }
         Ok(landed)
     }
 
-    /// Before the first commit: a place that spreads its keys over servers may not be one for these.
-    async fn ask(&mut self) {
+    /// Whether the lease is lost: whoever waited looks here before anything else is written.
+    fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Before the first commit: a place that spreads its keys over servers may not be one for these. False where the lease
+    /// was lost meanwhile.
+    async fn ask(&mut self) -> bool {
         while let (Some(keys), Bond::Atomic { transaction, .. }) = (&self.unasked, &self.bond) {
             match transaction.obstacle(keys).await {
                 Ok(None) => self.unasked = None,
@@ -166,9 +182,15 @@ impl Committer {
                     tracing::warn!(function = %self.function, "commit: in order (at least once): {why}");
                     self.bond = Bond::InOrder;
                 }
-                Err(fault) => self.wait(&fault).await,
+                Err(fault) => {
+                    self.wait(&fault).await;
+                    if self.is_fenced() {
+                        return false;
+                    }
+                }
             }
         }
+        true
     }
 
     /// Everything in one transaction.
@@ -197,8 +219,8 @@ impl Committer {
         let together = self.letters.as_ref().is_some_and(|letters| letters.domain().as_ref() == Some(domain));
         if together && !commit.letters.is_empty() {
             parts.extend(self.letters.as_ref().and_then(|letters| letters.enlist(&commit.letters)));
-        } else {
-            self.put_letters(commit).await?;
+        } else if !self.put_letters(commit).await? {
+            return Ok(Landed::Fenced);
         }
         if let Some(lease) = &self.lease {
             parts.push(lease.enlist(newest(events, &commit.verdicts)));
@@ -213,18 +235,33 @@ impl Committer {
                 Ok(Decision::Lost(ids)) => return Ok(Landed::Lost(ids.into_iter().collect())),
                 Ok(Decision::Stale) => return Ok(Landed::Stale),
                 Ok(Decision::Fenced) => return Ok(Landed::Fenced),
-                // also a key that holds something else: whoever removes it loses no result
+                // whoever removes what lies there loses no result
+                Ok(Decision::Unfit { key, why }) if self.takes_all(&key) => self.wait(&Fault::backend(why)).await,
+                Ok(Decision::Unfit { why, .. }) => return Ok(Landed::Refused(Fault::function(why))),
                 Err(fault) => self.wait(&fault).await,
             }
-            if self.fenced.load(Ordering::Relaxed) {
+            if self.is_fenced() {
                 return Ok(Landed::Fenced);
             }
         }
         self.state.enlisted(&commit.states);
-        self.rest.succeeded();
+        if !commit.outputs.is_empty() {
+            // they were in it
+            for (part, _, backoff) in &mut self.sinks {
+                backoff.succeeded();
+                self.board.trouble(&self.function, part, None);
+            }
+        }
         // acknowledged with the rest; there is nothing left to tell
         drop(std::mem::take(commit));
         Ok(Landed::Done)
+    }
+
+    /// Whether a key is that of every result, or of every letter, as opposed to one that depends on the result.
+    fn takes_all(&self, key: &str) -> bool {
+        let sinks = self.sinks.iter().filter_map(|(_, sink, _)| sink.keys()).flatten();
+        let letters = self.letters.iter().flat_map(|letters| letters.keys());
+        sinks.chain(letters).any(|other| other == key)
     }
 
     async fn in_order(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
@@ -233,9 +270,13 @@ impl Committer {
         }
         if !commit.outputs.is_empty() {
             self.tell_unsunk(commit);
-            self.write(commit).await?;
+            if !self.write(commit).await? {
+                return Ok(Landed::Fenced);
+            }
         }
-        self.put_letters(commit).await?;
+        if !self.put_letters(commit).await? {
+            return Ok(Landed::Fenced);
+        }
         if !commit.states.is_empty() {
             loop {
                 // what was built on a state that is not saved must not be acknowledged either
@@ -248,6 +289,9 @@ impl Committer {
                     Err(fault) if fault.retry() => self.wait(&fault).await,
                     Err(fault) => return Ok(Landed::Refused(fault)),
                 }
+                if self.is_fenced() {
+                    return Ok(Landed::Fenced);
+                }
             }
         }
         if self.guard.is_some() {
@@ -256,7 +300,8 @@ impl Committer {
         }
         loop {
             match commit.receipt.settle(&commit.verdicts).await {
-                Ok(()) => break self.rest.succeeded(),
+                Ok(()) => break,
+                // also without the lease: the state has these events, which must not come again
                 Err(fault) if fault.retry() => self.wait(&fault).await,
                 Err(fault) => {
                     tracing::error!(function = %self.function, "events not acknowledged: {}", fault.chain());
@@ -276,13 +321,13 @@ impl Committer {
         loop {
             let held = match &prepared {
                 Some(prepared) => prepared.run().await.map(|decision| decision != Decision::Fenced),
-                None => lease.hold().await.map(|tenure| matches!(tenure, Tenure::Mine { .. })),
+                None => lease.hold().await.map(|tenure| matches!(tenure, Tenure::Mine { kept: true, .. })),
             };
             match held {
                 Ok(held) => return Ok(held),
                 Err(fault) => self.wait(&fault).await,
             }
-            if self.fenced.load(Ordering::Relaxed) {
+            if self.is_fenced() {
                 return Ok(false);
             }
         }
@@ -298,8 +343,8 @@ impl Committer {
         }
     }
 
-    /// Sinks, one after the other.
-    async fn write(&mut self, commit: &Commit) -> Result<(), Fault> {
+    /// Sinks, one after the other; false where the lease was lost meanwhile.
+    async fn write(&mut self, commit: &Commit) -> Result<bool, Fault> {
         for at in 0..self.sinks.len() {
             loop {
                 let (part, sink, backoff) = &mut self.sinks[at];
@@ -309,6 +354,9 @@ impl Committer {
                         let wait = backoff.failed(&fault);
                         self.board.trouble(&self.function, part, backoff.trouble());
                         tokio::time::sleep(wait).await;
+                        if self.is_fenced() {
+                            return Ok(false);
+                        }
                     }
                     Err(fault) if fault.is_fatal() => return Err(fault),
                     Err(fault) => {
@@ -322,7 +370,7 @@ impl Committer {
                 self.board.trouble(&self.function, part, None);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// A sink that can never store these results.
@@ -333,16 +381,20 @@ impl Committer {
             .increment(commit.outputs.len() as u64);
     }
 
-    /// Dead letters that are no part of a transaction. A failed event is not let go before they have it.
-    async fn put_letters(&mut self, commit: &Commit) -> Result<(), Fault> {
+    /// Dead letters that are no part of a transaction. A failed event is not let go before they have it. False where the
+    /// lease was lost meanwhile.
+    async fn put_letters(&mut self, commit: &Commit) -> Result<bool, Fault> {
         while let (Some(letters), false) = (&self.letters, commit.letters.is_empty()) {
             match letters.put(&commit.letters).await {
                 Ok(()) => break,
                 Err(fault) if fault.is_fatal() => return Err(fault),
                 Err(fault) => self.wait(&fault).await,
             }
+            if self.is_fenced() {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Backs off from what did not take its part of the commit.

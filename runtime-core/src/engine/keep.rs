@@ -21,9 +21,9 @@ use super::commit::{Committer, Landed, without};
 use super::policy::{Policy, has_failed};
 use super::reload::Successor;
 use super::run::{Again, End, Journey, RECHECK};
-use super::states::States;
+use super::states::{Save, States};
 use crate::config::settings::{ReloadState, Then};
-use crate::contract::{Blame, Commit, Event, Fault, Function, Outcome, Returned, StateKey};
+use crate::contract::{Blame, Commit, Event, Fault, Function, Outcome, Returned};
 use crate::registry::BoxFuture;
 
 /// The second and the third stage of a function.
@@ -44,7 +44,7 @@ struct Given {
 struct Ready {
     journey: Journey,
     commit: Commit,
-    keys: Vec<StateKey>,
+    saves: Vec<Save>,
     /// Its events have failed for good, whatever the state is.
     is_final: bool,
 }
@@ -147,8 +147,11 @@ impl Keeper<'_> {
                 biased;
                 (committer, ready, landed) = write => {
                     (writer, writing) = (Some(committer), None);
-                    let landed = landed.map_err(End::Fault);
-                    if let Err(end) = landed.and_then(|landed| self.landed(ready, landed, &mut way)) {
+                    let settled = match landed {
+                        Ok(landed) => self.landed(ready, landed, &mut way).await,
+                        Err(fault) => Err(End::Fault(fault)),
+                    };
+                    if let Err(end) = settled {
                         if matches!(end, End::Fenced) {
                             // whoever uses the function next would take these answers for those to its own batches
                             for _ in way.given.drain(..) {
@@ -197,7 +200,22 @@ impl Keeper<'_> {
             // what came before it is committed by now
             return Err(End::Policy { event: event.id.clone() });
         }
-        let call = self.states.call(&mut journey.batch.events).await.map_err(End::Fault)?;
+        let (call, refused) = self.states.call(&mut journey.batch.events).await.map_err(End::Fault)?;
+        if !refused.is_empty() {
+            let (places, outcomes): (Vec<_>, Vec<Outcome>) =
+                refused.into_iter().map(|(place, fault)| (place, Returned::Failed(fault).into())).unzip();
+            if self.stops() && journey.batch.events.len() > 1 {
+                self.states.withdraw(call);
+                return self.apart(journey, places[0], way);
+            }
+            let casualties = journey.split(&places);
+            self.policy.counted(&casualties.batch.events, &outcomes, 0.0);
+            self.give_up(casualties, outcomes, way).await?;
+            if journey.batch.events.is_empty() {
+                self.states.withdraw(call);
+                return Ok(());
+            }
+        }
         function.give(journey.batch.events.as_slice().into(), call).await;
         way.given.push_back(Given { journey, since: Instant::now() });
         Ok(())
@@ -222,17 +240,17 @@ impl Keeper<'_> {
             return Ok(());
         }
         let failed: Vec<usize> = places(&outcomes, has_failed);
+        if self.stops() && outcomes.len() > 1 && !failed.is_empty() {
+            return self.apart(journey, failed[0], way);
+        }
         if outcomes.iter().any(|outcome| matches!(outcome.returned, Returned::NotCalled)) {
             let casualties = (journey.split(&failed), take(&mut outcomes, &failed));
             let journeys = Some(journey).filter(|journey| !journey.batch.events.is_empty()).into_iter().collect();
             way.back = Some(Back { journeys, states_hold: true });
             return self.failed(casualties.0, casualties.1, way);
         }
-        if self.policy.errors.then == Then::Stop && !self.latest && !failed.is_empty() && outcomes.len() > 1 {
-            return self.apart(journey, failed[0], way);
-        }
-        if self.policy.errors.then == Then::Stop && !self.latest && !failed.is_empty() {
-            return self.in_place(journey, outcomes, way).await;
+        if self.stops() && !failed.is_empty() {
+            return self.give_up(journey, outcomes, way).await;
         }
         let states = self.states.changed(&journey.batch.events, &mut outcomes);
         if !failed.is_empty() {
@@ -242,10 +260,21 @@ impl Keeper<'_> {
         if journey.batch.events.is_empty() {
             return Ok(());
         }
-        let keys = states.iter().map(|(key, _)| key.clone()).collect();
+        let saves = states.iter().map(|(key, state)| (key.clone(), state.version)).collect();
         let commit = Commit { states, ..self.policy.commit_of(&mut journey, outcomes) };
-        way.ready.push_back(Ready { journey, commit, keys, is_final: false });
+        way.ready.push_back(Ready { journey, commit, saves, is_final: false });
         Ok(())
+    }
+
+    /// Whether a failed event of a queue holds up all others, and ends the process at last.
+    fn stops(&self) -> bool {
+        self.policy.errors.then == Then::Stop && !self.latest
+    }
+
+    /// Failed events, without the others of their batch: tried again, in their place where nothing may overtake them, or
+    /// committed as failed.
+    async fn give_up(&mut self, journey: Journey, outcomes: Vec<Outcome>, way: &mut Way) -> Result<(), End> {
+        if self.stops() { self.in_place(journey, outcomes, way).await } else { self.failed(journey, outcomes, way) }
     }
 
     /// Failed events, without the others of their batch: tried again later, or committed as failed.
@@ -273,7 +302,7 @@ impl Keeper<'_> {
         }
         if !journey.batch.events.is_empty() {
             let commit = self.policy.commit_of(&mut journey, outcomes);
-            way.ready.push_back(Ready { journey, commit, keys: Vec::new(), is_final: true });
+            way.ready.push_back(Ready { journey, commit, saves: Vec::new(), is_final: true });
         }
         Ok(())
     }
@@ -305,10 +334,10 @@ impl Keeper<'_> {
     }
 
     /// What a commit has come to.
-    fn landed(&mut self, mut ready: Ready, landed: Landed, way: &mut Way) -> Result<(), End> {
+    async fn landed(&mut self, mut ready: Ready, landed: Landed, way: &mut Way) -> Result<(), End> {
         let name = self.policy.name;
         match landed {
-            Landed::Done => self.states.landed(&ready.keys),
+            Landed::Done => self.states.landed(&ready.saves),
             Landed::Lost(lost) => {
                 self.policy.meters.fenced.increment(lost.len() as u64);
                 tracing::warn!(
@@ -317,10 +346,10 @@ impl Keeper<'_> {
                     lost.len()
                 );
                 without(&mut ready.commit, &mut ready.journey.batch.events, &lost);
-                if ready.journey.batch.events.is_empty() && ready.keys.is_empty() {
+                if ready.journey.batch.events.is_empty() && ready.saves.is_empty() {
                     return Ok(());
                 }
-                if ready.keys.is_empty() {
+                if ready.saves.is_empty() {
                     // nothing of it was made of the others
                     way.ready.push_front(ready);
                     return Ok(());
@@ -338,20 +367,20 @@ impl Keeper<'_> {
                 self.policy.meters.fenced.increment(ready.journey.batch.events.len() as u64);
                 return Err(End::Fenced);
             }
-            Landed::Refused(fault) => return self.refused(ready, fault, way),
+            Landed::Refused(fault) => return self.refused(ready, fault, way).await,
         }
         Ok(())
     }
 
-    /// States that the store can never take: whose event made them so, fails.
-    fn refused(&mut self, mut ready: Ready, fault: Fault, way: &mut Way) -> Result<(), End> {
+    /// Results or states that can never be stored: the event that they came from fails.
+    async fn refused(&mut self, mut ready: Ready, fault: Fault, way: &mut Way) -> Result<(), End> {
         ready.journey.batch.receipt = std::mem::take(&mut ready.commit.receipt);
         let mut journey = ready.journey;
         if journey.batch.events.len() <= 1 {
             roll_back(None, way);
-            let outcomes = vec![Returned::Failed(Fault::function(fault.to_string())).into()];
+            let outcomes = vec![Returned::Failed(Fault::function(fault.chain())).into()];
             self.policy.counted(&journey.batch.events, &outcomes, 0.0);
-            return self.failed(journey, outcomes, way);
+            return self.give_up(journey, outcomes, way).await;
         }
         roll_back(None, way);
         if let Some(back) = &mut way.back {

@@ -3,6 +3,7 @@
 //! They are futures of one task, not tasks of their own: a latest-value event passes all three without waking
 //! another thread, and a queue's stages overlap wherever one of them waits.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,8 +25,8 @@ use super::reload::Reloader;
 use super::states::States;
 use super::stop::{Stop, stop};
 use super::tenure;
-use crate::config::settings::ErrorOptions;
-use crate::contract::{Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Source, StateStore};
+use crate::config::settings::{ErrorOptions, Then};
+use crate::contract::{Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Returned, Source, StateStore};
 
 /// How often a sink in trouble is tried again.
 pub(super) const RECHECK: Duration = Duration::from_secs(1);
@@ -200,6 +201,8 @@ impl Run<'_> {
                 biased;
                 () = self.stop.requested() => return End::Stopped,
                 tenure = tenure::stand_by(self.name, &**lease, self.board) => tenure,
+                // a standby must tell the truth, too
+                never = self.committer.keep_checking() => match never {},
             };
             let since = match tenure {
                 Ok((fingerprint, since)) => {
@@ -245,9 +248,9 @@ impl Run<'_> {
             let first = tokio::select! {
                 biased;
                 () = self.stop.requested() => return End::Stopped,
-                first = states.first() => first,
+                first = states.fingerprint() => first,
             };
-            match first.map(|state| state.fingerprint) {
+            match first {
                 Ok(Some(fingerprint)) => self.source.resume(fingerprint),
                 Ok(None) => {}
                 Err(fault) => return End::Fault(fault),
@@ -272,7 +275,8 @@ impl Run<'_> {
             meters: self.meters,
         };
         let (to_take_over, successors) = mpsc::channel(1);
-        let (policy, function, committer) = (policy(), &mut *self.function, &mut *self.committer);
+        let (policy, committing) = (policy(), policy());
+        let (function, committer) = (&mut *self.function, &mut *self.committer);
         let working = async {
             match states {
                 Some(states) => {
@@ -282,10 +286,9 @@ impl Run<'_> {
                 }
                 None => {
                     let (to_commit, commits) = mpsc::channel(2);
-                    let meters = policy.meters;
                     let caller = Caller { policy, function, latest, to_commit, give_back };
                     let (pulled, called, committed) =
-                        tokio::join!(pull.run(), caller.run(calls, successors), commit(committer, commits, meters));
+                        tokio::join!(pull.run(), caller.run(calls, successors), commit(committer, commits, committing));
                     committed.or(called).or(pulled)
                 }
             }
@@ -360,7 +363,7 @@ async fn close(
 async fn commit(
     committer: &mut Committer,
     mut commits: mpsc::Receiver<(Journey, Commit)>,
-    meters: &Meters,
+    policy: Policy<'_>,
 ) -> Option<End> {
     loop {
         let received = if committer.trouble().is_some() {
@@ -377,30 +380,77 @@ async fn commit(
         } else {
             commits.recv().await
         };
-        let (mut journey, mut commit) = received?;
-        loop {
+        let mut waiting = VecDeque::from([received?]);
+        while let Some((mut journey, mut commit)) = waiting.pop_front() {
             let events = &mut journey.batch.events;
             match committer.commit(&mut commit, events).await {
                 Ok(Landed::Lost(lost)) => {
-                    meters.fenced.increment(lost.len() as u64);
+                    policy.meters.fenced.increment(lost.len() as u64);
                     tracing::warn!(
-                        function = committer.function(),
+                        function = policy.name,
                         "{} results come too late: others have claimed their events",
                         lost.len()
                     );
                     without(&mut commit, events, &lost);
-                    if events.is_empty() {
-                        break;
+                    if !events.is_empty() {
+                        waiting.push_front((journey, commit));
                     }
                 }
                 Ok(Landed::Fenced) => {
-                    meters.fenced.increment(events.len() as u64);
+                    policy.meters.fenced.increment(events.len() as u64);
                     return Some(End::Fenced);
                 }
-                Ok(Landed::Done | Landed::Stale | Landed::Refused(_)) => break,
+                Ok(Landed::Refused(_)) if events.len() > 1 => {
+                    // which of them it was
+                    for one in apart(journey, commit).into_iter().rev() {
+                        waiting.push_front(one);
+                    }
+                }
+                Ok(Landed::Refused(fault)) => match unstorable(&policy, journey, commit, fault) {
+                    Ok(failed) => waiting.push_front(failed),
+                    Err(end) => return Some(end),
+                },
+                Ok(Landed::Done | Landed::Stale) => {}
                 Err(fault) => return Some(End::Fault(fault)),
             }
         }
-        drop(journey);
+    }
+}
+
+/// Each event of a batch with its part of the commit.
+fn apart(mut journey: Journey, mut commit: Commit) -> Vec<(Journey, Commit)> {
+    let mut all = Vec::with_capacity(journey.batch.events.len());
+    journey.batch.receipt = std::mem::take(&mut commit.receipt);
+    for verdict in commit.verdicts {
+        let mut one = journey.split(&[0]);
+        let id = one.batch.events.first().map(|event| event.id.clone()).unwrap_or_default();
+        let part = Commit {
+            outputs: commit.outputs.extract_if(.., |output| output.event_id == id).collect(),
+            letters: commit.letters.extract_if(.., |letter| letter.event == id).collect(),
+            verdicts: vec![verdict],
+            receipt: std::mem::take(&mut one.batch.receipt),
+            states: Vec::new(),
+        };
+        all.push((one, part));
+    }
+    all
+}
+
+/// An event whose result can never be stored has failed: another call would give the same result.
+fn unstorable(
+    policy: &Policy<'_>,
+    mut journey: Journey,
+    mut commit: Commit,
+    fault: Fault,
+) -> Result<(Journey, Commit), End> {
+    journey.batch.receipt = std::mem::take(&mut commit.receipt);
+    let outcomes = vec![Returned::Failed(fault).into()];
+    policy.counted(&journey.batch.events, &outcomes, 0.0);
+    match journey.batch.events.first().filter(|_| policy.errors.then == Then::Stop) {
+        Some(event) => Err(End::Policy { event: event.id.clone() }),
+        None => {
+            let commit = policy.commit_of(&mut journey, outcomes);
+            Ok((journey, commit))
+        }
     }
 }

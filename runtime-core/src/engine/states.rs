@@ -1,19 +1,26 @@
 //! States that a store keeps, as far as they are at hand: what the next commit builds on, and what the function holds.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::board::Board;
 use super::meters::Meters;
+use crate::change::Fingerprint;
 use crate::contract::{Call, Env, Event, Fault, Outcome, Returned, StateKey, StateStore, Versioned};
 
 /// Keyed states that are kept at hand. What is used less is loaded again when it is needed.
 const MOST_KEYS: usize = 10_000;
+
+/// The state for all, or that of events without a value; the fingerprint of the last input is in it.
+const WHOLE: StateKey = StateKey(None);
 
 /// Bytes of them.
 const MOST_BYTES: usize = 64 << 20;
@@ -22,6 +29,8 @@ const MOST_BYTES: usize = 64 << 20;
 struct Known {
     /// As the last commit on its way will leave it.
     state: Versioned,
+    /// When the store lets it go, where it does.
+    until: Option<Instant>,
     /// Whether the function has it.
     handed: bool,
     /// Commits on their way that change it.
@@ -29,6 +38,28 @@ struct Known {
     /// When it was used, on a clock of uses.
     used: u64,
 }
+
+impl Known {
+    /// One that was never saved.
+    fn fresh(used: u64) -> Self {
+        // random, as two processes may begin it at the same time; the standard library seeds its hashers from the system
+        let life = RandomState::new().build_hasher().finish().max(1);
+        let state = Versioned { life, ..Versioned::default() };
+        Self { state, until: None, handed: false, pending: 0, used }
+    }
+}
+
+/// New code has wished for an empty state.
+#[derive(Clone, Copy)]
+enum Reset {
+    /// No commit has it yet.
+    Due,
+    /// The commit of this version has.
+    Under(u64),
+}
+
+/// A state that a commit saves, as told when it has landed.
+pub(super) type Save = (StateKey, u64);
 
 /// The states of one function.
 pub(super) struct States {
@@ -42,6 +73,8 @@ pub(super) struct States {
     forget: Vec<StateKey>,
     /// Nothing is known to be held by the function.
     anew: bool,
+    /// Until it has landed, what the store has is not what counts.
+    reset: Option<Reset>,
     backoff: Backoff,
     board: Board,
     function: Arc<str>,
@@ -64,6 +97,7 @@ impl States {
             uses: 0,
             forget: Vec::new(),
             anew: true,
+            reset: None,
             backoff: Backoff::new(function, "state"),
             board: board.clone(),
             function: Arc::clone(function),
@@ -71,51 +105,92 @@ impl States {
         }
     }
 
-    /// The state that keeps the fingerprint of the last input.
-    pub(super) async fn first(&mut self) -> Result<&Versioned, Fault> {
-        let whole = StateKey(None);
-        self.load(&[whole.clone()].into()).await?;
-        match self.known.get(&whole) {
-            Some(known) => Ok(&known.state),
-            None => Err(Fault::internal("a state that was just loaded is gone")),
-        }
+    /// The fingerprint of the last input.
+    pub(super) async fn fingerprint(&mut self) -> Result<Option<Fingerprint>, Fault> {
+        // where values have states of their own, an event that needs this one fails, and says why
+        drop(self.load(&[WHOLE].into()).await?);
+        Ok(self.known.get(&WHOLE).and_then(|known| known.state.fingerprint))
     }
 
     /// Notes the keys of the events, loads their states where they are not at hand, and says what the call has to bring
-    /// along. Waits for a store that is away.
+    /// along; and the places of events whose state cannot be used, each with the reason. Waits for a store that is away.
     ///
     /// # Errors
-    /// What the store holds can never be used.
-    pub(super) async fn call(&mut self, events: &mut [Event]) -> Result<Call, Fault> {
+    /// What the store holds can never be used by any event.
+    pub(super) async fn call(&mut self, events: &mut [Event]) -> Result<(Call, Vec<(usize, Fault)>), Fault> {
         if let Some(pointer) = &self.pointer {
             for event in events.iter_mut() {
                 event.key = pointer.find(&event.payload);
             }
         }
         let keys: BTreeSet<StateKey> = events.iter().map(key_of).collect();
-        self.load(&keys).await?;
+        let mut needed = keys.clone();
+        if events.iter().any(|event| event.fingerprint.is_some()) {
+            // the commit notes it there, in a version that has to be the next one
+            needed.insert(WHOLE);
+        }
+        self.expire(&needed);
+        let unusable = self.load(&needed).await?;
+        let why = |event: &Event| {
+            let of = |key: &StateKey| unusable.iter().find(|(other, _)| other == key);
+            let (_, fault) = of(&key_of(event)).or_else(|| event.fingerprint.and_then(|_| of(&WHOLE)))?;
+            Some(Fault::function(fault.chain()))
+        };
+        let refused = events.iter().enumerate().filter_map(|(place, event)| Some((place, why(event)?))).collect();
         self.uses += 1;
         let mut states = Vec::new();
-        for key in keys {
+        for key in needed {
             let Some(known) = self.known.get_mut(&key) else { continue };
             known.used = self.uses;
-            if self.anew || !known.handed {
+            if keys.contains(&key) && (self.anew || !known.handed) {
                 known.handed = true;
                 states.push((key, known.state.env.clone()));
             }
         }
         let anew = std::mem::replace(&mut self.anew, false);
-        Ok(Call { keep: true, states, anew, forget: std::mem::take(&mut self.forget), ..Call::default() })
+        let call = Call { keep: true, states, anew, forget: std::mem::take(&mut self.forget), ..Call::default() };
+        Ok((call, refused))
     }
 
-    async fn load(&mut self, keys: &BTreeSet<StateKey>) -> Result<(), Fault> {
+    /// A call that was put together is not made.
+    pub(super) fn withdraw(&mut self, call: Call) {
+        for (key, _) in &call.states {
+            if let Some(known) = self.known.get_mut(key) {
+                known.handed = false;
+            }
+        }
+        self.anew |= call.anew;
+        self.forget.extend(call.forget);
+    }
+
+    /// Forgets what the store has let go meanwhile; it is asked again.
+    fn expire(&mut self, keys: &BTreeSet<StateKey>) {
+        for key in keys {
+            let is_over =
+                |known: &Known| known.pending == 0 && known.until.is_some_and(|until| until <= Instant::now());
+            if self.known.get(key).is_some_and(is_over)
+                && let Some(known) = self.known.remove(key)
+            {
+                self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+            }
+        }
+    }
+
+    /// Loads what is not at hand. What cannot be used is returned, where others can.
+    async fn load(&mut self, keys: &BTreeSet<StateKey>) -> Result<Vec<(StateKey, Fault)>, Fault> {
         let missing: Vec<StateKey> = keys.iter().filter(|key| !self.known.contains_key(key)).cloned().collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let loaded = loop {
-            match self.store.load(&missing).await {
-                Ok(loaded) => break loaded,
+        let (found, asked) = loop {
+            let asked = Instant::now();
+            let loaded = self.store.load(&missing).await.and_then(|mut found| match self.pointer {
+                // there is but one
+                None => found.drain(..).map(|found| found.map(Ok)).collect(),
+                Some(_) => Ok(found),
+            });
+            match loaded {
+                Ok(found) => break (found, asked),
                 Err(fault) if fault.retry() => {
                     let wait = self.backoff.failed(&fault);
                     self.board.trouble(&self.function, "state", self.backoff.trouble());
@@ -126,13 +201,28 @@ impl States {
         };
         self.backoff.succeeded();
         self.board.trouble(&self.function, "state", None);
-        for (key, state) in missing.into_iter().zip(loaded) {
-            let state = state.unwrap_or_else(|| Versioned { version: 0, env: Env::default(), fingerprint: None });
-            self.bytes += size(&state.env);
-            self.known.insert(key, Known { state, handed: false, pending: 0, used: self.uses });
+        let mut unusable = Vec::new();
+        for (key, found) in missing.into_iter().zip(found) {
+            let mut known = Known::fresh(self.uses);
+            match found {
+                Ok(Some(state)) => {
+                    known.until = state.left.and_then(|left| asked.checked_add(left));
+                    known.state = Versioned { left: None, ..state };
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    unusable.push((key, fault));
+                    continue;
+                }
+            }
+            if key == WHOLE && self.reset.is_some() {
+                known.state.env = Env::default();
+            }
+            self.bytes += size(&known.state.env);
+            self.known.insert(key, known);
         }
         self.measure();
-        Ok(())
+        Ok(unusable)
     }
 
     /// What the store has to save after these outcomes. `fingerprint` is that of the newest input that was handled, where
@@ -143,25 +233,27 @@ impl States {
             changed.extend(std::mem::take(&mut outcome.states).into_iter().map(|(key, env)| (key, Some(env))));
         }
         let done = events.iter().zip(&*outcomes).filter(|(_, outcome)| !super::policy::has_failed(outcome));
-        let fingerprint = done.filter_map(|(event, _)| event.fingerprint).last();
-        if fingerprint.is_some() {
-            changed.entry(StateKey(None)).or_default();
+        let newest = done.map(|(event, _)| event.fingerprint).reduce(|last, newer| newer.or(last));
+        let fingerprint = newest.flatten();
+        // without an event that is done there is no commit of states
+        if fingerprint.is_some() || newest.is_some() && matches!(self.reset, Some(Reset::Due)) {
+            changed.entry(WHOLE).or_default();
         }
+        let until = self.store.ttl().and_then(|ttl| Instant::now().checked_add(ttl));
         let mut saves = Vec::with_capacity(changed.len());
         for (key, env) in changed {
             let uses = self.uses;
-            let known = self.known.entry(key.clone()).or_insert_with(|| Known {
-                state: Versioned { version: 0, env: Env::default(), fingerprint: None },
-                handed: true,
-                pending: 0,
-                used: uses,
-            });
+            let known = self.known.entry(key.clone()).or_insert_with(|| Known { handed: true, ..Known::fresh(uses) });
             known.state.version += 1;
+            known.until = until;
+            if key == WHOLE && matches!(self.reset, Some(Reset::Due)) {
+                self.reset = Some(Reset::Under(known.state.version));
+            }
             if let Some(env) = env {
                 self.bytes = (self.bytes + size(&env)).saturating_sub(size(&known.state.env));
                 known.state.env = env;
             }
-            if key.0.is_none() && fingerprint.is_some() {
+            if key == WHOLE && fingerprint.is_some() {
                 known.state.fingerprint = fingerprint;
             }
             known.pending += 1;
@@ -176,7 +268,7 @@ impl States {
     pub(super) fn refuse(&self, outcomes: &mut [Outcome]) -> bool {
         let [outcome] = outcomes else { return false };
         let versioned =
-            |(key, env): &(StateKey, Env)| (key.clone(), Versioned { version: 0, env: env.clone(), fingerprint: None });
+            |(key, env): &(StateKey, Env)| (key.clone(), Versioned { env: env.clone(), ..Versioned::default() });
         let states: Vec<_> = outcome.states.iter().map(versioned).collect();
         let Err(fault) = self.store.check(&states) else { return false };
         *outcome = Returned::Failed(Fault::function(fault.to_string())).into();
@@ -184,10 +276,13 @@ impl States {
     }
 
     /// A commit with these states has landed.
-    pub(super) fn landed(&mut self, keys: &[StateKey]) {
-        for key in keys {
+    pub(super) fn landed(&mut self, saves: &[Save]) {
+        for (key, version) in saves {
             if let Some(known) = self.known.get_mut(key) {
                 known.pending = known.pending.saturating_sub(1);
+            }
+            if *key == WHOLE && matches!(self.reset, Some(Reset::Under(under)) if under <= *version) {
+                self.reset = None;
             }
         }
         if self.known.len() > MOST_KEYS || self.bytes > MOST_BYTES {
@@ -195,12 +290,12 @@ impl States {
         }
     }
 
-    /// Lets a quarter of the states go, those that were not used for longest.
+    /// Lets a quarter of the states go, those of values that were not used for longest.
     fn shrink(&mut self) {
         let mut idle: Vec<(u64, StateKey)> = self
             .known
             .iter()
-            .filter(|(_, known)| known.pending == 0 && known.used + 8 < self.uses)
+            .filter(|(key, known)| key.0.is_some() && known.pending == 0 && known.used + 8 < self.uses)
             .map(|(key, known)| (known.used, key.clone()))
             .collect();
         idle.sort_unstable();
@@ -226,13 +321,20 @@ impl States {
         self.hand_again();
         self.known.clear();
         self.bytes = 0;
+        if self.reset.is_some() {
+            self.reset = Some(Reset::Due);
+        }
     }
 
-    /// The un-keyed state begins anew, as new code wishes it to.
+    /// The un-keyed state begins anew, as new code wishes it to: also where the store has the old one until the next
+    /// commit.
     pub(super) fn reset(&mut self) {
-        if let Some(known) = self.known.get_mut(&StateKey(None)).filter(|_| self.pointer.is_none()) {
-            self.bytes = self.bytes.saturating_sub(size(&known.state.env));
-            known.state.env = Env::default();
+        if self.pointer.is_none() {
+            self.reset = Some(Reset::Due);
+            if let Some(known) = self.known.get_mut(&WHOLE) {
+                self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+                known.state.env = Env::default();
+            }
         }
         self.hand_again();
     }

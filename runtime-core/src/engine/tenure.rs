@@ -26,7 +26,7 @@ pub(super) async fn stand_by(
     loop {
         let asked = Instant::now();
         match lease.hold().await {
-            Ok(Tenure::Mine { fingerprint }) => {
+            Ok(Tenure::Mine { fingerprint, .. }) => {
                 backoff.succeeded();
                 board.trouble(name, "lease", None);
                 board.update(name, |status| status.standby = None);
@@ -59,7 +59,8 @@ pub(super) async fn stand_by(
     }
 }
 
-/// Keeps the lease that was had at `since`; returns when it is lost, or may be.
+/// Keeps the lease that was had at `since`; returns when it is lost, or may be. Whoever was stopped for longer than the
+/// term finds it lost, also where it could have it again: another process may have had it in between.
 pub(super) async fn keep(name: &str, lease: &dyn Lease, mut since: Instant) {
     let term = lease.term();
     let mut wait = term / 3;
@@ -67,19 +68,11 @@ pub(super) async fn keep(name: &str, lease: &dyn Lease, mut since: Instant) {
         tokio::time::sleep(wait).await;
         wait = term / 3;
         let asked = Instant::now();
-        let left = term.saturating_sub(since.elapsed());
-        match tokio::time::timeout(left.max(Duration::from_millis(1)), lease.hold()).await {
-            Ok(Ok(Tenure::Mine { .. })) => since = asked,
-            Ok(Ok(Tenure::Other { holder, .. })) => {
-                tracing::warn!(function = name, "the lease is lost: {holder} has it");
-                return;
-            }
-            Ok(Err(fault)) => {
-                tracing::debug!(function = name, "the lease was not renewed: {}", fault.chain());
-                wait = Duration::from_millis(50).min(term / 10);
-            }
-            Err(_) => {}
-        }
+        let answer = match term.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+            Some(left) => tokio::time::timeout(left, lease.hold()).await.ok(),
+            None => None,
+        };
+        // an answer that was there in time may be looked at too late
         if since.elapsed() >= term {
             tracing::warn!(
                 function = name,
@@ -87,6 +80,23 @@ pub(super) async fn keep(name: &str, lease: &dyn Lease, mut since: Instant) {
                 term.as_millis()
             );
             return;
+        }
+        match answer {
+            Some(Ok(Tenure::Mine { kept: true, .. })) => since = asked,
+            // by a clock that stood still there was time left
+            Some(Ok(Tenure::Mine { kept: false, .. })) => {
+                tracing::warn!(function = name, "the lease was lost in between: it had to be taken anew");
+                return;
+            }
+            Some(Ok(Tenure::Other { holder, .. })) => {
+                tracing::warn!(function = name, "the lease is lost: {holder} has it");
+                return;
+            }
+            Some(Err(fault)) => {
+                tracing::debug!(function = name, "the lease was not renewed: {}", fault.chain());
+                wait = Duration::from_millis(50).min(term / 10);
+            }
+            None => {}
         }
     }
 }

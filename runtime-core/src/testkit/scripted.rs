@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::journal::Journal;
-use crate::change::Fingerprint;
+use crate::change::{Fingerprint, fingerprint};
 use crate::contract::{
     Batch, Call, Delivery, Event, Fault, Function, Outcome, Pull, Receipt, Returned, Settle, Source, Verdict,
 };
@@ -40,6 +40,8 @@ pub struct ScriptedSource {
     pub script: VecDeque<Script>,
     /// Events given so far.
     pub given: usize,
+    /// Whether its events have fingerprints, as those of a source that compares its values.
+    pub compares: bool,
     /// How many of the next checks fail with `retry`.
     pub failing_checks: u32,
     /// How many of the next receipts fail with `retry` when they are settled.
@@ -55,6 +57,7 @@ impl ScriptedSource {
             delivery,
             script: script.into_iter().collect(),
             given: 0,
+            compares: false,
             failing_checks: 0,
             failing_receipts: Arc::default(),
             complaint: None,
@@ -74,7 +77,8 @@ impl ScriptedSource {
             .iter()
             .map(|text| {
                 self.given += 1;
-                Event::new(self.given.to_string(), *text)
+                let fingerprint = self.compares.then(|| fingerprint(text.as_bytes()).ok()).flatten();
+                Event { fingerprint, ..Event::new(self.given.to_string(), *text) }
             })
             .collect();
         let receipt = ScriptedReceipt {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::journal::Journal;
-use crate::contract::{Fault, Output, Saved, Sink, StateKey, StateStore, Versioned};
+use crate::contract::{Fault, Found, Output, Saved, Sink, StateKey, StateStore, Versioned};
 
 /// A sink that remembers, and that can be told to fail first. All clones are one sink.
 ///
@@ -95,8 +95,8 @@ impl StateStore for Discard {
         false
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
-        Ok(keys.iter().map(|_| None).collect())
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
+        Ok(keys.iter().map(|_| Ok(None)).collect())
     }
 
     async fn save(&self, _states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {

@@ -16,16 +16,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use runtime_core::Fault;
 use runtime_core::change::Fingerprint;
-use runtime_core::contract::{Env, Saved, StateKey, Versioned};
+use runtime_core::contract::{Env, Found, Saved, StateKey, Versioned};
 use rustix::fs::FlockOperation;
 use sha2::{Digest, Sha256};
 use state_codec::Document;
 
 use crate::disk::{self, beside};
+
+/// Versions that are remembered.
+const MOST: usize = 10_000;
+
+/// Files that have expired are looked for no more often: each look goes through all of them.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// The name in a set of files of the one that lies beside the folder.
 const ALONE: &str = "state.json";
@@ -43,8 +49,20 @@ struct Held {
     lock: Option<File>,
     /// A set of states is saved and not yet in its place.
     unmoved: bool,
-    /// Of all states that were loaded or saved; nobody else changes them.
+    /// Of states that were loaded or saved; nobody else changes them, but they expire.
     versions: HashMap<StateKey, u64>,
+    /// When files that have expired are looked for again.
+    sweep_at: Option<Instant>,
+}
+
+impl Held {
+    fn note(&mut self, key: &StateKey, version: u64) {
+        if self.versions.len() >= MOST && !self.versions.contains_key(key) {
+            // they are read again where they are needed
+            self.versions.clear();
+        }
+        self.versions.insert(key.clone(), version);
+    }
 }
 
 impl Place {
@@ -52,15 +70,28 @@ impl Place {
         Self { function: function.to_owned(), path, ttl, held: Mutex::default() }
     }
 
-    pub(super) fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+    pub(super) const fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// A file that cannot be used is the trouble of its key alone; one that cannot be read is the disk's.
+    pub(super) fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
         let mut held = self.held()?;
-        keys.iter()
-            .map(|key| {
-                let state = self.read(key)?;
-                held.versions.insert(key.clone(), state.as_ref().map_or(0, |state| state.version));
-                Ok(state)
-            })
-            .collect()
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(match self.read(key) {
+                Ok(state) => {
+                    held.note(key, state.as_ref().map_or(0, |state| state.version));
+                    Ok(state)
+                }
+                Err(fault) if fault.retry() => return Err(fault),
+                Err(fault) => {
+                    held.versions.remove(key);
+                    Err(fault)
+                }
+            });
+        }
+        Ok(found)
     }
 
     pub(super) fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
@@ -97,7 +128,7 @@ impl Place {
                 }
             }
         }
-        held.versions.extend(states.iter().map(|(key, state)| (key.clone(), state.version)));
+        states.iter().for_each(|(key, state)| held.note(key, state.version));
         Ok(Saved::Done)
     }
 
@@ -107,11 +138,17 @@ impl Place {
         if held.lock.is_none() {
             held.lock = Some(self.lock()?);
             held.unmoved = true;
-            self.sweep();
         }
         if held.unmoved {
             self.move_over()?;
             held.unmoved = false;
+        }
+        if let Some(ttl) = self.ttl
+            && held.sweep_at.is_none_or(|at| at <= Instant::now())
+        {
+            held.sweep_at = Instant::now().checked_add(ttl.max(SWEEP));
+            self.sweep();
+            held.versions.clear();
         }
         Ok(held)
     }
@@ -180,7 +217,9 @@ impl Place {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(trouble("read", &path, error)),
         };
-        if key.0.is_some() && self.is_expired(&path) {
+        let ttl = self.ttl.filter(|_| key.0.is_some());
+        let age = ttl.map_or(Duration::ZERO, |_| Self::age(&path));
+        if ttl.is_some_and(|ttl| age > ttl) {
             return Ok(None);
         }
         let unusable = |why: String| {
@@ -196,25 +235,28 @@ impl Place {
             return Err(unusable(format!("it holds the state of '{}'", document.key.unwrap_or_default())));
         }
         let fingerprint = document.fingerprint.as_deref().and_then(Fingerprint::from_hex);
-        Ok(Some(Versioned { version: document.version, env: Env(document.env), fingerprint }))
+        let left = ttl.map(|ttl| ttl.saturating_sub(age));
+        Ok(Some(Versioned {
+            version: document.version,
+            env: Env(document.env),
+            fingerprint,
+            left,
+            ..Versioned::default()
+        }))
     }
 
-    fn is_expired(&self, path: &Path) -> bool {
-        let modified = || fs::metadata(path).and_then(|meta| meta.modified()).ok();
-        // a clock that was put back makes nothing old
-        self.ttl.is_some_and(|ttl| {
-            modified().and_then(|at| SystemTime::now().duration_since(at).ok()).is_some_and(|age| age > ttl)
-        })
+    /// Since it was written. A clock that was put back makes nothing old.
+    fn age(path: &Path) -> Duration {
+        let modified = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+        modified.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
     }
 
-    /// Removes states that nobody has asked for since they expired; whatever cannot be removed stays.
+    /// Removes states of values that nobody has asked for since they expired; whatever cannot be removed stays.
     fn sweep(&self) {
-        if self.ttl.is_none() {
-            return;
-        }
+        let Some(ttl) = self.ttl else { return };
         for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.extension().is_some_and(|ending| ending == "json") && self.is_expired(&path) {
+            if path.extension().is_some_and(|ending| ending == "json") && Self::age(&path) > ttl {
                 let _ = fs::remove_file(&path);
             }
         }

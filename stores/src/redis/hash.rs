@@ -13,6 +13,7 @@ pub(super) const TOKEN: &str = "t";
 /// Of the fields and texts, as that of the codec; a hash without it is of format 1.
 const FORMAT: &[u8] = b"format";
 const VERSION: &[u8] = b"v";
+const LIFE: &[u8] = b"l";
 const FINGERPRINT: &[u8] = b"f";
 /// Key texts in their order, a line each: a hash has none, a dict has.
 const ORDER: &[u8] = b"o";
@@ -37,12 +38,14 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
         ));
     }
     let mut entries = HashMap::new();
-    let (mut version, mut fingerprint, mut order) = (None, None, Vec::new());
+    let (mut version, mut life, mut fingerprint, mut order) = (None, 0, None, Vec::new());
     for (field, value) in fields {
         if let Some(key) = field.strip_prefix(ENTRY) {
             entries.insert(key.to_vec(), Bytes::from(value));
         } else if field == VERSION {
             version = number(&value);
+        } else if field == LIFE {
+            life = number(&value).unwrap_or_default();
         } else if field == FINGERPRINT {
             fingerprint = str::from_utf8(&value).ok().and_then(Fingerprint::from_hex);
         } else if field == ORDER {
@@ -62,7 +65,7 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
     let mut rest: Vec<_> = entries.into_iter().map(|(key, value)| (Bytes::from(key), value)).collect();
     rest.sort();
     env.extend(rest);
-    Ok(Some(Versioned { version, env: Env(env), fingerprint }))
+    Ok(Some(Versioned { version, life, env: Env(env), fingerprint, left: None }))
 }
 
 /// What makes the hash of `before` into that of `state`; all of it where nothing is known of it.
@@ -106,7 +109,8 @@ fn field(key: &Bytes) -> Vec<u8> {
 pub(super) fn digest(states: &[(StateKey, Versioned)]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (key, state) in states {
-        (&key.0, state.version, &state.env.0, state.fingerprint.map(|print| print.to_string())).hash(&mut hasher);
+        (&key.0, state.version, state.life, &state.env.0, state.fingerprint.map(|print| print.to_string()))
+            .hash(&mut hasher);
     }
     hasher.finish()
 }
@@ -118,7 +122,7 @@ mod tests {
 
     fn state(version: u64, entries: &[(&str, &str)]) -> Versioned {
         let entry = |(key, value): &(&str, &str)| ((*key).to_owned().into(), (*value).to_owned().into());
-        Versioned { version, env: Env(entries.iter().map(entry).collect()), fingerprint: None }
+        Versioned { version, life: 3, env: Env(entries.iter().map(entry).collect()), ..Versioned::default() }
     }
 
     fn applied(write: &StateWrite, mut hash: HashMap<Vec<u8>, Vec<u8>>) -> HashMap<Vec<u8>, Vec<u8>> {
@@ -148,6 +152,7 @@ mod tests {
         for state in &states {
             hash = applied(&changes(before, state), hash);
             hash.insert(VERSION.to_vec(), state.version.to_string().into_bytes());
+            hash.insert(LIFE.to_vec(), state.life.to_string().into_bytes());
             hash.insert(TOKEN.as_bytes().to_vec(), b"x".to_vec());
             assert_eq!(read(hash.clone().into_iter().collect()).unwrap().as_ref(), Some(state));
             before = Some(state);

@@ -89,3 +89,55 @@ fn of_what_is_malformed_come_at_once() {
     assert_eq!(state(&mut redis), Some((1, json!([9]))));
     wait_counts(&mut vm, &[("invocations_total", "outcome=\"bad_input\"", 5), ("retries_total", "", 0)]);
 }
+
+/// One of many keys holds something else: its result is kept with its event, and holds up no others.
+#[test]
+fn of_results_that_their_own_key_cannot_take() {
+    for (store, attempts) in [("memory", "1"), ("redis", "2")] {
+        let server = RedisServer::start();
+        let mut redis = server.connection();
+        let () = redis.set("out:2", "text").unwrap();
+        add(&mut redis, &[event(1, ""), event(2, ""), event(3, "")]);
+        let parts = "source.use = \"redis_stream\"\nsource.stream = \"in\"\nsource.field = \"data\"\n\
+                     sinks.result.use = \"redis_stream\"\nsinks.result.stream = \"out:{/i}\"";
+        let mut vm = bed(&server, parts, &format!("state.use = \"{store}\"\nerrors.retries = 1")).start();
+        vm.wait_lines(&["commit: atomic (redis)"], 1);
+        wait_done(&mut redis, &vm);
+        let lengths = ["out:1", "out:3"].map(|stream| entries(&mut redis, stream).len());
+        assert_eq!(lengths, [1, 1], "{store}");
+        let letters = dead(&mut redis);
+        assert_eq!(letters.len(), 1, "{store}: {letters:?}");
+        let letter = &letters[0];
+        assert_eq!((letter["event"].as_str(), letter["attempts"].as_str()), ("1-2", attempts), "{letter:?}");
+        assert!(letter["error"].contains("holds no stream under 'out:2' (WRONGTYPE)"), "{letter:?}");
+        assert!(vm.admin.get("/readyz").unwrap().0 == 200, "{:?}", vm.admin.get("/readyz"));
+    }
+}
+
+/// A state that cannot be used is the trouble of the events that need it.
+#[test]
+fn of_values_whose_state_is_none() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let wrong = "gaugefn:state:{vm}:2";
+    let () = redis.set(wrong, "text").unwrap();
+    let () = redis.hset_multiple("gaugefn:state:{vm}:4", &[("v", "3"), ("format", "9")]).unwrap();
+    add(&mut redis, &(1..6).map(|i| event(i, "")).collect::<Vec<_>>());
+    let vm = of_stream(&server, "state.key = \"/i\"\nerrors.retries = 1").start();
+    wait_done(&mut redis, &vm);
+    let done: Vec<_> = left(&mut redis).outputs.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(done, ["1-1", "1-3", "1-5"]);
+    let letters = dead(&mut redis);
+    let told: Vec<_> = letters.iter().map(|letter| (&*letter["event"], &*letter["attempts"])).collect();
+    assert_eq!(told, [("1-2", "2"), ("1-4", "2")]);
+    assert!(letters[0]["error"].contains(&format!("holds no hash under '{wrong}'")), "{letters:?}");
+    assert!(letters[1]["error"].contains("key 'gaugefn:state:{vm}:4' holds a state of format 9"), "{letters:?}");
+    assert!(calls(&vm, 2).is_empty() && calls(&vm, 4).is_empty(), "nothing is called without its state");
+
+    let () = redis.del(&[wrong, "gaugefn:state:{vm}:4"]).unwrap();
+    let replayed = replay(&vm);
+    assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
+    let back = eventually(PATIENCE, || (left(&mut redis).outputs.len() == 5).then_some(()));
+    assert!(back.is_some(), "{}", vm.running.written());
+    assert_eq!(dead(&mut redis), []);
+}

@@ -40,6 +40,10 @@ impl Apart {
             share.events.push(event.clone());
         }
         self.owed.resize_with(count, Owed::default);
+        if call.anew {
+            // also those without an event: each has all that it needs from what comes with this call and after it
+            self.owed.iter_mut().for_each(|owed| *owed = Owed { anew: true, ..Owed::default() });
+        }
         for key in &call.forget {
             let owed = &mut self.owed[place(key.0.as_deref(), count)];
             owed.states.retain(|(other, _)| other != key);
@@ -52,9 +56,9 @@ impl Apart {
             if share.events.is_empty() {
                 return Vec::new();
             }
-            let Owed { states, forget } = std::mem::take(owed);
+            let Owed { states, forget, anew } = std::mem::take(owed);
             let (observer, deadline) = (call.observer.clone(), call.deadline);
-            let call = Call { keep: call.keep, states, anew: call.anew, forget, deadline, observer };
+            let call = Call { keep: call.keep, states, anew, forget, deadline, observer };
             let outcomes = slot.call(&share.events, &call).await;
             share.places.into_iter().zip(outcomes).collect::<Vec<_>>()
         });
@@ -76,6 +80,7 @@ struct Share {
 struct Owed {
     states: Vec<(StateKey, Env)>,
     forget: Vec<StateKey>,
+    anew: bool,
 }
 
 /// What a slot hands over.

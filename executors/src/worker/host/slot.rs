@@ -8,6 +8,7 @@ use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Outcome, Returned};
 use runtime_core::isolation::Recycle;
 use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
 
 use super::super::protocol::HandedOver;
 use super::given::{Given, often};
@@ -35,6 +36,8 @@ pub(super) struct Slot {
     given: VecDeque<Given>,
     /// The next one, which gets ready while nothing is called.
     coming: Option<JoinHandle<Result<Worker, Fault>>>,
+    /// In a loop, when the next one is started.
+    not_before: Option<Instant>,
     /// Ends without a success in between; kills at a limit do not count, as limits make them slow enough.
     ends: u32,
     /// A worker has ended, and with it the states that somebody else keeps: they have to be given anew.
@@ -57,6 +60,7 @@ impl Slot {
             worker: Some(worker),
             given: VecDeque::new(),
             coming: None,
+            not_before: None,
             ends: 0,
             lost: false,
             fruitless: None,
@@ -110,8 +114,10 @@ impl Slot {
     pub(super) async fn answered(&mut self) {
         match (self.given.front(), &mut self.worker) {
             (Some(Given { batch: Some(batch), .. }), Some(worker)) => worker.answered(&self.plan, *batch).await,
+            (Some(given), _) if given.is_whole() || self.lost && given.builds_on_others() => {}
             // there is something to do first, which must not be dropped
-            (Some(_), _) => {}
+            (Some(_), Some(worker)) if worker.is_alive() => {}
+            (Some(_), _) => self.ready().await,
             (None, _) => std::future::pending().await,
         }
     }
@@ -131,7 +137,7 @@ impl Slot {
             // one that has ended with a batch is not idle: that batch may be its end
             if first.batch.is_none() {
                 self.recycle_if_due().await;
-                self.worker().await;
+                self.ready().await;
                 self.send();
             }
             let batch = self.given.front().and_then(|given| given.batch);
@@ -199,24 +205,35 @@ impl Slot {
 
     /// The worker; a new one where there is none, however long that takes.
     async fn worker(&mut self) -> &mut Worker {
+        while self.worker.is_none() {
+            self.ready().await;
+        }
+        match &mut self.worker {
+            Some(worker) => worker,
+            None => unreachable!("the loop ends with a worker"),
+        }
+    }
+
+    /// Waits until there is a worker. Where none can be started, batches go back to whoever keeps their states, as they
+    /// hold up what came before them, and code that could be started. May be dropped at any time.
+    async fn ready(&mut self) {
         loop {
-            // one that ended while nothing ran is nobody's fault
-            if let Some(worker) = self.worker.as_ref().filter(|worker| !worker.is_alive()) {
-                tracing::warn!(function = %self.plan.workers.function, "{worker:?} ended while idle");
-                self.ended(None, "the worker ended while idle");
-            }
+            self.bury_idle();
             if self.worker.is_some() {
-                break;
+                return;
             }
-            if self.ends >= LOOP {
-                let wait = (FIRST_WAIT * 2_u32.saturating_pow((self.ends - LOOP).min(16))).min(LONGEST_WAIT);
-                tokio::time::sleep(wait).await;
+            if let Some(at) = self.not_before {
+                sleep_until(at.into()).await;
+                self.not_before = None;
             }
-            let coming = match self.coming.take() {
-                Some(coming) => coming.await.unwrap_or_else(|error| Err(Fault::internal("no worker").caused_by(error))),
-                None => self.pool.take(&self.code).await,
-            };
-            match coming {
+            let (pool, code) = (&self.pool, &self.code);
+            let coming = self.coming.get_or_insert_with(|| {
+                let (pool, code) = (Arc::clone(pool), Arc::clone(code));
+                tokio::spawn(async move { pool.take(&code).await })
+            });
+            let started = coming.await;
+            self.coming = None;
+            match started.unwrap_or_else(|error| Err(Fault::internal("no worker").caused_by(error))) {
                 Ok(worker) => {
                     self.worker = Some(worker);
                     self.pool.refill(&self.code);
@@ -227,12 +244,21 @@ impl Slot {
                         tracing::error!(function = %self.plan.workers.function, "no worker can be started: {}", fault.chain());
                     }
                     self.code.brief.health.say(Some(&fault.to_string()));
+                    self.rest();
+                    if self.ends >= LOOP && self.given.iter().any(|given| given.call.keep) {
+                        self.given.iter_mut().for_each(Given::hand_back);
+                        return;
+                    }
                 }
             }
         }
-        match &mut self.worker {
-            Some(worker) => worker,
-            None => unreachable!("the loop ends with a worker"),
+    }
+
+    /// In a loop the next one has to wait.
+    fn rest(&mut self) {
+        if self.ends >= LOOP {
+            let wait = (FIRST_WAIT * 2_u32.saturating_pow((self.ends - LOOP).min(16))).min(LONGEST_WAIT);
+            self.not_before = Some(Instant::now() + wait);
         }
     }
 
@@ -242,6 +268,7 @@ impl Slot {
         }
         if self.ends > 0 {
             self.ends = 0;
+            self.not_before = None;
             self.code.brief.health.say(None);
         }
     }
@@ -265,6 +292,7 @@ impl Slot {
             }
             None => self.ends += 1,
         }
+        self.rest();
         if self.ends >= LOOP {
             let trouble = format!("its worker ended {} times in a row, the last time so: {how}", self.ends);
             self.code.brief.health.say(Some(&trouble));
@@ -337,8 +365,24 @@ impl Slot {
         Ok(lost)
     }
 
+    /// Its state. That of a worker that has ended is gone, and another one would begin without.
     pub(super) async fn hand_over(&mut self) -> Result<HandedOver, Fault> {
-        self.worker().await.hand_over().await
+        self.bury_idle();
+        match &mut self.worker {
+            Some(worker) => worker.hand_over().await,
+            None => {
+                self.lost = true;
+                Ok(HandedOver::default())
+            }
+        }
+    }
+
+    /// A worker that ended while nothing ran is nobody's fault.
+    fn bury_idle(&mut self) {
+        if let Some(worker) = self.worker.as_ref().filter(|worker| !worker.is_alive()) {
+            tracing::warn!(function = %self.plan.workers.function, "{worker:?} ended while idle");
+            self.ended(None, "the worker ended while idle");
+        }
     }
 
     /// Whether what it hands over lacks what somebody else keeps.

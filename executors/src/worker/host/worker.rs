@@ -401,11 +401,8 @@ impl Worker {
             }
         };
         let fault = if report.is_empty() { fault } else { fault.with_report(report) };
-        // one whose time was over may have come to an end in the last moment
-        let culprit = match (expired, running) {
-            (Some(expired), Some(running)) if keep => Some(expired).filter(|expired| *expired == running),
-            (expired, running) => expired.or(running),
-        };
+        // also where it came to an end in the last moment: its time was over
+        let culprit = expired.or(running);
         // calls may be repeated where somebody keeps the states, and nothing is done before all is
         let culprit = culprit.filter(|index| if keep { done.is_empty() } else { *index == done.len() });
         Called::Broken { done, culprit, fault, killed }

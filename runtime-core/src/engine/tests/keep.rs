@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::change::fingerprint;
-use crate::contract::{Call, Env, Outcome, Saved, StateKey, StateStore, Versioned};
+use crate::contract::{Call, Env, Found, Outcome, Saved, StateKey, StateStore, Versioned};
 
 /// Counts its events in the state of their key; the result is `text:count`.
 struct Counting {
@@ -90,12 +90,24 @@ struct Kept {
     others: Arc<Mutex<u32>>,
     /// The largest count that can be saved.
     most: Option<i64>,
+    /// Keys whose state is none.
+    broken: Arc<Mutex<BTreeSet<StateKey>>>,
+    /// How long states are kept.
+    ttl: Option<Duration>,
+    /// When each was saved.
+    saved: Arc<Mutex<BTreeMap<StateKey, tokio::time::Instant>>>,
 }
 
 impl Kept {
     fn count(&self, key: Option<&str>) -> i64 {
         let states = self.states.lock().unwrap();
         states.get(&StateKey(key.map(str::to_owned))).map_or(0, |state| count(&state.env))
+    }
+
+    fn expire(&self) {
+        let saved = self.saved.lock().unwrap();
+        let is_over = |key: &StateKey| self.ttl.is_some_and(|ttl| saved.get(key).is_some_and(|at| at.elapsed() >= ttl));
+        self.states.lock().unwrap().retain(|key, _| !is_over(key));
     }
 }
 
@@ -105,9 +117,18 @@ impl StateStore for Kept {
         true
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
-        let states = self.states.lock().unwrap();
-        Ok(keys.iter().map(|key| states.get(key).cloned()).collect())
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
+        self.expire();
+        let (states, broken) = (self.states.lock().unwrap(), self.broken.lock().unwrap());
+        let found = |key: &StateKey| match broken.contains(key) {
+            true => Err(Fault::backend(format!("'{}' is no state", key.0.as_deref().unwrap_or_default())).permanent()),
+            false => Ok(states.get(key).cloned().map(|state| Versioned { left: self.ttl, ..state })),
+        };
+        Ok(keys.iter().map(found).collect())
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 
     fn check(&self, states: &[(StateKey, Versioned)]) -> Result<(), Fault> {
@@ -119,25 +140,31 @@ impl StateStore for Kept {
 
     async fn save(&self, states: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
         tokio::time::sleep(Duration::from_millis(3)).await;
+        self.expire();
         let mut kept = self.states.lock().unwrap();
         let mut others = self.others.lock().unwrap();
         if *others > 0 {
             *others -= 1;
             for (key, _) in states {
                 let old = kept.get(key).cloned();
-                let old = old.unwrap_or(Versioned { version: 0, env: Env::default(), fingerprint: None });
-                let newer = Versioned { version: old.version + 1, env: env(count(&old.env) + 100), fingerprint: None };
+                let old = old.unwrap_or(Versioned::default());
+                let newer = Versioned { version: old.version + 1, env: env(count(&old.env) + 100), ..old };
                 kept.insert(key.clone(), newer);
             }
         }
         let stale: Vec<StateKey> = states
             .iter()
-            .filter(|(key, state)| kept.get(key).map_or(0, |kept| kept.version) + 1 != state.version)
+            .filter(|(key, state)| match kept.get(key) {
+                Some(kept) => (kept.version + 1, kept.life) != (state.version, state.life),
+                None => state.version != 1,
+            })
             .map(|(key, _)| key.clone())
             .collect();
         if !stale.is_empty() {
             return Ok(Saved::Stale(stale));
         }
+        let now = tokio::time::Instant::now();
+        self.saved.lock().unwrap().extend(states.iter().map(|(key, _)| (key.clone(), now)));
         kept.extend(states.iter().cloned());
         Ok(Saved::Done)
     }
@@ -273,7 +300,7 @@ async fn a_state_goes_on_in_the_next_run() {
 async fn the_last_input_is_known_after_a_restart() {
     let store = Kept::default();
     let seen = fingerprint(b"1").unwrap();
-    let state = Versioned { version: 4, env: env(4), fingerprint: Some(seen) };
+    let state = Versioned { version: 4, env: env(4), fingerprint: Some(seen), ..Versioned::default() };
     store.states.lock().unwrap().insert(StateKey(None), state);
     let mut bench = Bench::new(Delivery::Latest, []);
     bench.state = Some(Arc::new(store));
@@ -292,4 +319,112 @@ async fn a_stop_commits_what_was_called() {
     stopper.stop();
     assert_end!(running.await.unwrap(), End::Stopped);
     assert_eq!((store.count(None), journal.count("settle"), journal.count("undelivered")), (2, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_has_expired_is_not_used_any_more() {
+    let second = Duration::from_secs(1);
+    let (mut bench, mut store) = kept(&[&["a"], &["b"]], &[]);
+    bench.source.script.extend([Script::Again(3 * second), Script::Events(vec!["c"]), Script::Events(vec!["d"])]);
+    store.ttl = Some(second);
+    bench.state = Some(Arc::new(store.clone()));
+    let (journal, sink) = (bench.journal.clone(), bench.sink());
+    assert_end!(bench.run().await, End::Exhausted);
+    assert_eq!(sink.texts(), ["a:1", "b:2", "c:1", "d:2"]);
+    // found out before the call, not by the commit
+    assert_eq!(journal.count("call"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_state_is_the_trouble_of_its_events_alone() {
+    for (then, ends) in [(Then::Skip, None), (Then::Stop, Some("2"))] {
+        let (mut bench, store) = kept(&[&["{\"k\":1}", "{\"k\":2}", "{\"k\":3}"], &["{\"k\":2}"], &["{\"k\":1}"]], &[]);
+        bench.state_key = Some("/k".to_owned());
+        let bench = bench.retrying(1, then);
+        store.broken.lock().unwrap().insert(StateKey(Some("2".to_owned())));
+        let journal = bench.journal.clone();
+        let end = bench.run().await;
+        match ends {
+            None => {
+                assert_end!(end, End::Exhausted);
+            }
+            Some(id) => {
+                assert_end!(end, End::Policy { event } if event == id);
+            }
+        }
+        let all = journal.lines("call").join(" ");
+        assert!(!all.contains("{\"k\":2}"), "{all}");
+        assert_eq!(store.count(Some("2")), 0);
+        let settled = journal.lines("settle").join(", ");
+        if ends.is_none() {
+            assert_eq!((store.count(Some("1")), store.count(Some("3"))), (2, 1));
+            assert_eq!(settled.matches("failed: '2' is no state").count(), 2, "{settled}");
+        } else {
+            // what came before is committed, and nothing behind it is called
+            assert_eq!((store.count(Some("1")), store.count(Some("3"))), (1, 0), "{settled}");
+        }
+    }
+}
+
+/// The state with the fingerprint is none of the events'.
+#[tokio::test(start_paused = true)]
+async fn the_fingerprint_of_keyed_states_goes_on_after_a_rollback() {
+    let mut bench = Bench::new(Delivery::Latest, ["1", "2", "3"].map(|key| Script::Events(vec![key])));
+    bench.source.compares = true;
+    bench.function = Counting::boxed(&bench.journal, &[]);
+    bench.state_key = Some(String::new());
+    let store = Kept::default();
+    *store.others.lock().unwrap() = 1;
+    bench.state = Some(Arc::new(store.clone()));
+    assert_end!(bench.run().await, End::Exhausted);
+    let states = store.states.lock().unwrap();
+    assert_eq!(states[&StateKey(None)].fingerprint, Some(fingerprint(b"3").unwrap()));
+    assert_eq!(states[&StateKey(None)].version, 4, "one of another process, and three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_in_a_batch_leaves_its_event_all_attempts_where_a_failure_ends_everything() {
+    let (bench, store) = kept(&[&["a", "x", "b"], &["c"]], &[("x", 2)]);
+    let bench = bench.retrying(2, Then::Stop);
+    let sink = bench.sink();
+    assert_end!(bench.run().await, End::Exhausted);
+    assert_eq!((sink.texts(), store.count(None)), (["a:1", "x:2", "b:3", "c:4"].map(str::to_owned).to_vec(), 4));
+    let (bench, store) = kept(&[&["a", "x", "b"]], &[("x", u32::MAX)]);
+    let bench = bench.retrying(2, Then::Stop);
+    let journal = bench.journal.clone();
+    assert_end!(bench.run().await, End::Policy { event } if event == "2");
+    assert_eq!(store.count(None), 1);
+    let calls = journal.lines("call");
+    assert_eq!(calls.iter().filter(|call| call.contains('x')).count(), 3, "{calls:?}");
+    assert!(!calls.contains(&"call b".to_owned()), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_outlives_what_is_rolled_back() {
+    let store = Kept::default();
+    store.states.lock().unwrap().insert(StateKey(None), Versioned { version: 3, env: env(7), ..Versioned::default() });
+    let meters = super::super::meters::Meters::of("vm");
+    let mut states =
+        super::super::states::States::new(&"vm".into(), Arc::new(store.clone()), None, &Board::default(), &meters);
+    let mut events = [Event::new("1", "a")];
+    let handed = async |states: &mut super::super::states::States, events: &mut [Event]| {
+        let (call, refused) = states.call(events).await.unwrap();
+        assert!(refused.is_empty());
+        call.states.into_iter().map(|(_, env)| env).collect::<Vec<_>>()
+    };
+    assert_eq!(handed(&mut states, &mut events).await, [env(7)]);
+    states.reset();
+    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
+    // a commit of somebody else is in between
+    states.load_again();
+    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
+    // a call that leaves the state as it is makes it lasting as well
+    let saves = states.changed(&events, &mut [Returned::Empty.into()]);
+    assert_eq!((saves[0].1.version, &saves[0].1.env), (4, &Env::default()));
+    states.load_again();
+    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
+    let saves = states.changed(&events, &mut [Returned::Empty.into()]);
+    assert_eq!(store.save(&saves).await.unwrap(), Saved::Done);
+    states.landed(&[(StateKey(None), 4)]);
+    assert!(states.changed(&events, &mut [Returned::Empty.into()]).is_empty());
 }

@@ -7,13 +7,15 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::change::Fingerprint;
-use crate::contract::{Lease, Saved, StateKey, Tenure, Versioned};
+use crate::contract::{Found, Lease, Saved, StateKey, Tenure, Versioned};
 
 /// Who has it, as a test says; `None` is this process.
 #[derive(Clone, Default)]
 struct Told {
     other: Arc<Mutex<Option<&'static str>>>,
     silent: Arc<Mutex<bool>>,
+    /// Whether this process had it when it asked last.
+    had: Arc<Mutex<bool>>,
     journal: Journal,
 }
 
@@ -27,8 +29,10 @@ impl Lease for Told {
         if *self.silent.lock().unwrap() {
             return Err(Fault::backend("the place is away"));
         }
-        match *self.other.lock().unwrap() {
-            None => Ok(Tenure::Mine { fingerprint: None }),
+        let other = self.other.lock().unwrap();
+        let kept = std::mem::replace(&mut *self.had.lock().unwrap(), other.is_none());
+        match *other {
+            None => Ok(Tenure::Mine { fingerprint: None, kept }),
             Some(other) => Ok(Tenure::Other { holder: other.to_owned(), left: Duration::from_secs(1) }),
         }
     }
@@ -49,9 +53,9 @@ impl StateStore for Told {
         true
     }
 
-    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Option<Versioned>>, Fault> {
+    async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
         self.journal.note("load");
-        Ok(keys.iter().map(|_| None).collect())
+        Ok(keys.iter().map(|_| Ok(None)).collect())
     }
 
     async fn save(&self, _: &[(StateKey, Versioned)]) -> Result<Saved, Fault> {
@@ -138,6 +142,53 @@ async fn a_result_that_comes_after_the_loss_is_not_written() {
     *told.other.lock().unwrap() = Some("pod-2");
     journal.reaches("undelivered", 1).await;
     assert_eq!((journal.count("settle"), sink.texts().len()), (0, 0));
+    stopper.stop();
+    assert_end!(running.await.unwrap(), End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_sink_writes_nothing_more_once_the_lease_is_lost() {
+    let (bench, told) = leased(vec![Script::Events(vec!["a"]), Script::Wait]);
+    let (journal, sink, board) = (bench.journal.clone(), bench.sink(), bench.board.clone());
+    sink.fail(u32::from(u16::MAX));
+    let (stopper, running) = bench.spawn();
+    journal.reaches("write result", 5).await;
+    *told.other.lock().unwrap() = Some("pod-2");
+    journal.reaches("undelivered", 1).await;
+    let tried = journal.count("write result");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((journal.count("write result"), journal.count("settle")), (tried, 0));
+    assert!(board.reasons().iter().all(|reason| !reason.contains("commit")), "{:?}", board.reasons());
+    stopper.stop();
+    assert_end!(running.await.unwrap(), End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_another_one_had_in_between_is_lost() {
+    let (bench, told) = leased(vec![Script::Events(vec!["a"]), Script::Wait, Script::Wait]);
+    let journal = bench.journal.clone();
+    let (stopper, running) = bench.spawn();
+    journal.reaches("settle", 1).await;
+    assert_eq!(journal.count("load"), 1);
+    // taken and given back while this process did not look
+    *told.had.lock().unwrap() = false;
+    journal.reaches("close source", 1).await;
+    journal.reaches("load", 2).await;
+    stopper.stop();
+    assert_end!(running.await.unwrap(), End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_whose_sink_is_back_is_ready() {
+    let (bench, told) = leased(vec![Script::Wait]);
+    *told.other.lock().unwrap() = Some("pod-1");
+    let board = bench.board.clone();
+    bench.sink().fail_checks(3);
+    let (stopper, running) = bench.spawn();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(board.reasons(), ["function 'vm', sink result: the recorder cannot be opened"]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(board.reasons().is_empty(), "{:?}", board.reasons());
     stopper.stop();
     assert_end!(running.await.unwrap(), End::Stopped);
 }

@@ -17,6 +17,17 @@ async fn the_end_names_the_event_and_what_came_before_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_a_failure_ends_everything_nothing_behind_it_is_called() {
+    let bench = Bench::new(Delivery::Queue, [Script::Events(vec!["a", "x", "b"]), Script::Events(vec!["c"])])
+        .answering(failing("x", 1))
+        .retrying(1, Then::Stop);
+    let (journal, sink) = (bench.journal.clone(), bench.sink());
+    assert_end!(bench.run().await, End::Exhausted);
+    assert_eq!(journal.lines("call"), ["call 1#1 a", "call 2#1 x", "call 2#2 x", "call 3#1 b", "call 4#1 c"]);
+    assert_eq!(sink.texts(), ["a", "x", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_read_ahead_is_neither_called_nor_settled() {
     let bench =
         Bench::new(Delivery::Queue, [Script::Events(vec!["x"]), Script::Events(vec!["a"]), Script::Events(vec!["b"])])
