@@ -261,14 +261,18 @@ pub(crate) enum DlqAction {
     /// Try them again; those that succeed are removed
     #[command(after_help = "\
 Where source and letters are on one Redis server, each goes back into the source's stream, in
-one step, and the running function gets it as a new event. Elsewhere this process calls the
-function itself, with its state and its sinks; what fails again stays. The exit code is 1 when
-one failed, or is not there.")]
+one step, and the running function gets it as a new event; so does every other consumer group of
+the stream, which is said. Elsewhere, and with --here, this process calls the function itself,
+with its state and its sinks; what fails again stays. The exit code is 1 when one failed, or is
+not there.")]
     Replay {
         #[command(flatten)]
         of: DlqArgs,
         #[command(flatten)]
         which: DlqChoice,
+        /// Call the function in this process also where they could go back into the source's stream
+        #[arg(long)]
+        here: bool,
     },
     /// Delete them
     Purge {

@@ -190,9 +190,11 @@ pub enum Verdict {
     Unheard(String),
     /// Everything had been written by an earlier try, whose answer was lost. Nothing is written twice.
     Again,
-    /// These entries belong to another consumer or incarnation by now, or are acknowledged, or gone with their group.
-    /// Nothing is written: drop what came of them and commit the rest.
+    /// These entries belong to another consumer or incarnation by now, or are acknowledged. Nothing is written: drop what
+    /// came of them and commit the rest.
     Lost(Vec<String>),
+    /// The consumer group is gone, perhaps with its stream: nobody owns any of the entries. Nothing is written.
+    Gone,
     /// These states have another version or life, or their keys hold something else: somebody else was there. Nothing is
     /// written, and what was built on them must be discarded.
     Stale(Vec<String>),
@@ -229,7 +231,7 @@ impl Commit {
         let about = about.or_else(|| self.fences.first().map(|fence| &*fence.key)).unwrap_or_default();
         let answer: Vec<String> = match link.script(&self.invocation(), "EVALSHA", about).await {
             Ok(answer) => answer,
-            Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Lost(ids.to_vec())),
+            Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Gone),
             Err(error) => return Err(error),
         };
         let mut words = answer.into_iter();

@@ -135,6 +135,12 @@ impl LinkError {
         server_answer(self.redis()?).map(|(_, code, _)| code)
     }
 
+    /// Whether the answer did not come in time: the server hangs, or what was asked for is too much.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.redis().is_some_and(RedisError::is_timeout)
+    }
+
     /// Whether the connection must not be used again. Also after READONLY and MASTERDOWN: after a failover the name
     /// leads to another server, which only a new connection finds; and after NOAUTH, for a password set meanwhile.
     pub(crate) fn breaks_connection(&self) -> bool {

@@ -2,6 +2,9 @@
 //!
 //! A restarted container has its predecessor's name, and so its pending entries. The incarnation tells the two apart:
 //! it is registered under the name, in a hash beside the stream, and whoever finds another one there has been replaced.
+//!
+//! A group can be deleted, and made again under its name, while entries of it are in work. Each group that is made here
+//! has a mark in the same hash: whoever finds another one brings what it has not done into the new group.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -14,7 +17,7 @@ use redis::{Script, Value, cmd};
 use crate::blocking::Blocking;
 use crate::fault::LinkError;
 use crate::link::Link;
-use reply::{entries, integer, list, text};
+use reply::{entries, integer, list, text, texts};
 
 mod reply;
 
@@ -68,22 +71,73 @@ pub enum Joined {
     Replaced,
 }
 
+/// What a process knows of the group that it joined last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Its mark, empty where it had none.
+    pub mark: String,
+    /// The newest entry that was read from it; without it nothing is brought into another group.
+    pub newest: Option<String>,
+    /// Entries that were read from it and are not done.
+    pub open: Vec<String>,
+}
+
+/// What [`Member::rejoin`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejoined {
+    /// As for [`Member::join`].
+    pub joined: Joined,
+    /// Whether this process has made the group, now or by a call whose answer was lost.
+    pub own: bool,
+    /// The newest entry that the group has given to anybody, or the one after which it begins.
+    pub reached: String,
+    /// The mark of the group, empty where it has none: somebody else has made it.
+    pub mark: String,
+    /// Open entries of the past that are pending in the group that took the place of the last one.
+    pub kept: Vec<String>,
+    /// Open entries of the past that the stream has not any more.
+    pub deleted: Vec<String>,
+}
+
 /// What became of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
+    /// Another group has taken the place of the one that was joined.
+    Regrouped,
     /// These entries belong to somebody else by now, or to nobody; the others have an idle time of 0.
     Lost(Vec<String>),
     /// Another incarnation has taken the name over, and all entries with it.
     Replaced,
 }
 
+/// A consumer that is registered, and that the group does not have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Absent {
+    /// Its name.
+    pub consumer: String,
+    /// The incarnation that registered it.
+    pub incarnation: String,
+}
+
+/// What [`Member::sweep`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The names of consumers that it removed.
+    pub removed: Vec<String>,
+    /// Consumers that the group does not have, as it was deleted and made again: those that live come back to it with
+    /// their next read.
+    pub absent: Vec<Absent>,
+}
+
 /// How far a group is behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Entries that were not delivered yet. None where the server cannot tell: before 7.0, after deletions.
     pub lag: Option<u64>,
     /// Entries that were delivered to any consumer and not acknowledged.
     pub pending: u64,
+    /// The newest entry that was delivered to any consumer.
+    pub reached: Option<String>,
 }
 
 /// Whether an error says that the group is gone, or the stream with it: deleted, FLUSHALL, a server that came back empty.
@@ -101,8 +155,9 @@ impl Member {
         Self { stream: stream.into(), group: group.into(), consumer: consumer.into(), incarnation }
     }
 
-    /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation) and
-    /// `t:CONSUMER` (the token of its last commit).
+    /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation),
+    /// `t:CONSUMER` (the token of its last commit) and `g` (the group's mark: the incarnation that made it, a random name,
+    /// and the id after which it began).
     ///
     /// In a Cluster it lies where the stream lies, unless the stream's name has a `}` and no hash tag: no other key
     /// can lie with such a stream for certain.
@@ -124,11 +179,37 @@ impl Member {
     /// # Errors
     /// The server is away; the key holds no stream.
     pub async fn join(&self, link: &Link, from: &str, take_over: bool) -> Result<Joined, LinkError> {
-        let mut script = JOIN.key(&*self.stream);
-        script.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(&*self.incarnation);
-        script.arg(from).arg(u8::from(take_over));
-        let (holder, made): (String, bool) = link.script(&script, "XGROUP", &self.stream).await?;
-        Ok(if *holder == *self.incarnation { Joined::Ours { made } } else { Joined::Replaced })
+        self.rejoin(link, from, take_over, &Past::default()).await.map(|rejoined| rejoined.joined)
+    }
+
+    /// As [`join`](Self::join), by a process that has been in the group before. Where another group has taken its place,
+    /// the open entries become pending in that one, and what this process has read comes to nobody again. What another
+    /// consumer has got from the new group meanwhile is left to it.
+    ///
+    /// # Errors
+    /// As for [`join`](Self::join).
+    pub async fn rejoin(&self, link: &Link, from: &str, take_over: bool, past: &Past) -> Result<Rejoined, LinkError> {
+        let mut script = self.invocation(&JOIN);
+        script.arg(from).arg(u8::from(take_over)).arg(format!("{}:{}", self.incarnation, incarnation()));
+        script.arg(&past.mark).arg(past.newest.as_deref().unwrap_or_default()).arg(&past.open);
+        let mut answer = self.ask(link, &script, "XGROUP").await?.into_iter();
+        let holder = answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
+        let made = answer.next().as_ref().and_then(integer) == Some(1);
+        let mut word = || answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
+        let (reached, mark) = (word(), word());
+        let mut ids = || texts(answer.next());
+        let joined = if *holder == *self.incarnation { Joined::Ours { made } } else { Joined::Replaced };
+        let own = mark.starts_with(&*self.incarnation);
+        Ok(Rejoined { joined, own, reached, mark, kept: ids(), deleted: ids() })
+    }
+
+    /// The mark of the group that is there, as far as is registered; empty without one.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn mark(&self, link: &Link) -> Result<String, LinkError> {
+        let mark: Option<String> = link.query(redis::cmd("HGET").arg(self.register()).arg("g")).await?;
+        Ok(mark.unwrap_or_default())
     }
 
     /// The id of the last entry that the stream ever had; None where there is no stream.
@@ -240,14 +321,19 @@ impl Member {
         Ok((next, ids, answer.next().map_or(0, |deleted| list(deleted).len())))
     }
 
-    /// Keeps entries from being claimed by others. Their delivery counts stay.
+    /// Keeps entries of the group with this mark from being claimed by others. Their delivery counts stay.
     ///
     /// # Errors
-    /// As for [`Link::script`].
-    pub async fn beat(&self, link: &Link, ids: &[String]) -> Result<Beat, LinkError> {
-        let answer: Vec<String> = link.script(self.invocation(&BEAT).arg(ids), "XCLAIM", &self.stream).await?;
-        let mut answer = answer.into_iter();
-        Ok(if answer.next().as_deref() == Some("0") { Beat::Replaced } else { Beat::Lost(answer.collect()) })
+    /// As for [`Link::script`]; the register is none.
+    pub async fn beat(&self, link: &Link, mark: &str, ids: &[String]) -> Result<Beat, LinkError> {
+        let mut script = self.invocation(&BEAT);
+        script.arg(mark).arg(ids);
+        let (word, rest) = self.answer(link, &script, "XCLAIM").await?;
+        Ok(match &*word {
+            "replaced" => Beat::Replaced,
+            "regrouped" => Beat::Regrouped,
+            _ => Beat::Lost(rest.iter().filter_map(text).map(str::to_owned).collect()),
+        })
     }
 
     /// Acknowledges entries, whoever owns them. How many of them were pending.
@@ -265,17 +351,53 @@ impl Member {
     /// # Errors
     /// As for [`Link::script`].
     pub async fn leave(&self, link: &Link, idle: Duration, untouched: &[String]) -> Result<usize, LinkError> {
-        link.script(self.invocation(&LEAVE).arg(millis(idle)).arg(untouched), "XCLAIM", &self.stream).await
+        let mut script = self.invocation(&LEAVE);
+        script.arg(millis(idle)).arg(untouched);
+        let left = self.ask(link, &script, "XCLAIM").await?;
+        Ok(left.first().and_then(integer).and_then(|count| usize::try_from(count).ok()).unwrap_or_default())
     }
 
-    /// Removes consumers of the group that were idle for that long and own nothing. Their names.
+    /// Removes consumers of the group that were idle for that long and own nothing, and strikes off the register who is
+    /// `dead`: registered in this very incarnation, and not in the group.
     ///
     /// # Errors
-    /// As for [`Link::script`].
-    pub async fn sweep(&self, link: &Link, idle: Duration) -> Result<Vec<String>, LinkError> {
+    /// As for [`Link::script`]; the register is none.
+    pub async fn sweep(&self, link: &Link, idle: Duration, dead: &[Absent]) -> Result<Swept, LinkError> {
         let mut script = SWEEP.key(&*self.stream);
         script.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(millis(idle));
-        link.script(&script, "XGROUP", &self.stream).await
+        for Absent { consumer, incarnation } in dead {
+            script.arg(consumer).arg(incarnation);
+        }
+        let mut answer = self.ask(link, &script, "XGROUP").await?.into_iter();
+        let removed = texts(answer.next());
+        let mut words = texts(answer.next()).into_iter();
+        let mut absent = Vec::new();
+        while let (Some(consumer), Some(incarnation)) = (words.next(), words.next()) {
+            absent.push(Absent { consumer, incarnation });
+        }
+        Ok(Swept { removed, absent })
+    }
+
+    /// The names of the other groups of the stream.
+    ///
+    /// # Errors
+    /// As for [`Link::query`].
+    pub async fn others(&self, link: &Link) -> Result<Vec<String>, LinkError> {
+        let groups: Value = match link.query(cmd("XINFO").arg("GROUPS").arg(&*self.stream)).await {
+            Ok(groups) => groups,
+            Err(error) if is_gone(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let name = |group: Value| -> Option<String> {
+            let words = list(group);
+            let at = words.iter().position(|word| text(word) == Some("name"))?;
+            // a name may be any bytes
+            match words.into_iter().nth(at + 1)? {
+                Value::BulkString(name) => Some(String::from_utf8_lossy(&name).into_owned()),
+                other => text(&other).map(str::to_owned),
+            }
+        };
+        Ok(list(groups).into_iter().filter_map(name).filter(|name| **name != *self.group).collect())
     }
 
     /// How far the group is behind.
@@ -289,10 +411,41 @@ impl Member {
             let find = |name: &str| words.iter().position(|word| text(word) == Some(name)).map(|at| &words[at + 1]);
             if find("name").and_then(text) == Some(&*self.group) {
                 let pending = find("pending").and_then(integer).unwrap_or_default();
-                return Ok(Figures { lag: find("lag").and_then(integer), pending });
+                let reached = find("last-delivered-id").and_then(text).map(str::to_owned);
+                return Ok(Figures { lag: find("lag").and_then(integer), pending, reached });
             }
         }
         Ok(Figures::default())
+    }
+
+    /// What one of the group's scripts answers, behind its first word.
+    async fn ask(
+        &self,
+        link: &Link,
+        script: &redis::ScriptInvocation<'_>,
+        command: &str,
+    ) -> Result<Vec<Value>, LinkError> {
+        self.answer(link, script, command).await.map(|(_, rest)| rest)
+    }
+
+    /// The first word of what a script answers, and the rest. The scripts find out by themselves where the register is
+    /// none: what the server says does not name the key.
+    async fn answer(
+        &self,
+        link: &Link,
+        script: &redis::ScriptInvocation<'_>,
+        command: &str,
+    ) -> Result<(String, Vec<Value>), LinkError> {
+        let mut words = list(link.script(script, command, &self.stream).await?).into_iter();
+        let word = words.next().as_ref().and_then(text).unwrap_or_default().to_owned();
+        let rest: Vec<Value> = words.collect();
+        match (&*word, &rest[..]) {
+            ("type", [key, wanted]) => {
+                let (key, wanted) = (text(key).unwrap_or_default(), text(wanted).unwrap_or_default());
+                Err(LinkError::wrong_type(link.target(), key, wanted))
+            }
+            _ => Ok((word, rest)),
+        }
     }
 
     /// With stream and register as keys, and who this is as the first arguments.

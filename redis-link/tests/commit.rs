@@ -165,15 +165,15 @@ async fn a_predecessor_of_the_same_name_has_lost_everything() {
 }
 
 #[tokio::test]
-async fn a_group_that_is_gone_has_lost_everything() {
+async fn a_group_that_is_gone_is_told_from_entries_that_others_have() {
     let server = Server::start(&[]);
     let link = server.link();
     let member = Member::new("in", "vm", "a");
     let ids = deliver(&link, &member, 2).await;
     run(&link, "XGROUP DESTROY in vm").await.unwrap();
-    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Lost(ids.clone()));
+    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Gone);
     run(&link, "FLUSHALL").await.unwrap();
-    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Lost(ids));
+    assert_eq!(whole(&member, &ids).run(&link).await.unwrap(), Verdict::Gone);
     untouched(&link).await;
 }
 

@@ -156,7 +156,9 @@ impl Consumer {
                     ids.retain(|id| !lost.contains(id));
                 }
                 Verdict::Stale(_) => add(&self.tally.stale, 1),
-                Verdict::Fenced | Verdict::Unheard(_) => panic!("there is no lease, nor a message"),
+                Verdict::Fenced | Verdict::Gone | Verdict::Unheard(_) => {
+                    panic!("there is no lease, the group stays, and nothing is told")
+                }
             }
         }
     }

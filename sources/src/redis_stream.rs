@@ -9,9 +9,9 @@
 //! An entry that was delivered five times and never done may be what ends the processes that handle it: it is given
 //! alone, while nothing else of this source is in flight, so that it takes no others with it.
 //!
-//! While the server is away the engine tries again. Stream and group are made where they are missing, also later: after
-//! a server came back empty, a new group begins where this process stood. Needs Redis 6.2 or later; the lag is known
-//! from 7.0 on.
+//! While the server is away the engine tries again. Stream and group are made where they are missing, also later: a new
+//! group begins after what this process has read, and what of that it has not done is put into it. Needs Redis 6.2 or
+//! later; the lag is known from 7.0 on.
 //!
 //! ```toml
 //! [functions.vm.source]
@@ -30,23 +30,28 @@ use crate::redis_transaction::RedisTransaction;
 use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::commit::Write;
-use redis_link::group::{Entry as StreamEntry, Joined, is_gone};
+use redis_link::group::{Entry as StreamEntry, is_gone};
 use redis_link::{Blocking, Link, LinkError, Member};
 use runtime_core::config::Concern;
-use runtime_core::contract::{Delivery, Domain, Facts, Payload, Pull, Source, Transaction};
+use runtime_core::contract::{Delivery, Domain, Event, Facts, Letter, Pull, Source, Transaction};
 use runtime_core::options::Span;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use held::Held;
 use keeper::Keeper;
+use portion::Portion;
 
+pub(crate) use held::Held;
+
+mod entry;
 mod giving;
 mod held;
+mod joining;
 mod keeper;
 mod payload;
+mod portion;
 mod receipt;
 
 /// One commit acknowledges a whole batch, and a script takes no more ids than this.
@@ -121,7 +126,9 @@ pub struct RedisStream {
     function: String,
     field: Option<String>,
     start: Start,
-    batch: usize,
+    portion: Portion,
+    /// The answer before was late, too: it is not the server that hangs.
+    late: bool,
     claim_idle: Duration,
     member: Member,
     /// For everything that does not wait in the server; shared with receipts and the keeper.
@@ -140,8 +147,6 @@ pub struct RedisStream {
     /// Where the search for abandoned entries goes on, and when.
     cursor: String,
     claim_at: Instant,
-    /// The newest entry that was read, or that there was when the group was made: where a new group would begin.
-    last: Option<(u64, u64)>,
     held: Arc<Held>,
     /// An entry that was given alone: nothing else is, as long as it is held.
     alone: Option<String>,
@@ -153,6 +158,8 @@ pub struct RedisStream {
     gone: bool,
     /// An entry without the configured field is told once.
     told: bool,
+    /// And so is that fewer are read at once.
+    told_less: bool,
 }
 
 impl Kind for RedisStream {
@@ -187,15 +194,17 @@ impl Kind for RedisStream {
         let target = shared::target(site, config.url.as_deref())?;
         let consumer = config.consumer.unwrap_or_else(shared::host);
         let link = Link::new(target);
+        let held = Arc::<Held>::default();
         let group = config.group.as_deref().unwrap_or(site.function);
         Ok(Box::new(Self {
             function: site.function.to_owned(),
             member: Member::new(&config.stream, group, &consumer),
             field: config.field,
             start: config.start,
-            batch: config.batch,
+            portion: Portion::new(config.batch),
+            late: false,
             claim_idle: config.claim_idle.0,
-            transaction: RedisTransaction::new(link.clone()),
+            transaction: RedisTransaction::of_stream(link.clone(), Arc::clone(&held)),
             link,
             reader: None,
             reading: None,
@@ -204,13 +213,13 @@ impl Kind for RedisStream {
             claimed: BTreeSet::new(),
             cursor: "0-0".to_owned(),
             claim_at: Instant::now(),
-            last: None,
-            held: Arc::default(),
+            held,
             alone: None,
             joined: false,
             keeper: None,
             gone: false,
             told: false,
+            told_less: false,
         }))
     }
 }
@@ -233,17 +242,29 @@ impl Source for RedisStream {
         if self.held.is_replaced() {
             return Err(self.replaced());
         }
+        if self.held.is_regrouped() {
+            self.reader = None;
+            self.reading = None;
+        }
         if self.reader.is_none() {
             self.connect().await?;
             // the engine takes back its complaint about the last connection before this one waits
             return Ok(Pull::Again(Duration::ZERO));
         }
-        match self.pull(max.min(self.batch)).await {
+        let count = max.min(self.portion.now());
+        match self.pull(count).await {
             Ok(pull) => {
                 self.gone = false;
+                if matches!(pull, Pull::Batch(_)) {
+                    self.late = false;
+                    self.portion.succeed();
+                }
                 Ok(pull)
             }
             Err(error) => {
+                if error.is_late() {
+                    self.ask_for_less(count);
+                }
                 self.reader = None;
                 self.reading = None;
                 if is_gone(&error) && !std::mem::replace(&mut self.gone, true) {
@@ -267,16 +288,38 @@ impl Source for RedisStream {
         vec![self.member.stream.to_string(), self.member.register()]
     }
 
+    /// Of the whole entry, where the letter has it: another field may be the event by now.
+    fn event(&self, letter: &Letter) -> Event {
+        match letter.original.as_deref().map(entry::read) {
+            Some(Ok(fields)) => entry::event(letter.event.clone(), fields, self.field.as_deref()),
+            _ => Event::new(letter.event.clone(), letter.payload.clone()),
+        }
+    }
+
     /// A `Vec<redis_link::commit::Write>` for each.
-    fn feed(&self, payloads: &[Payload]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
-        let part = |payload: &Payload| -> Result<Box<dyn Any + Send>, Fault> {
-            let fields = payload::fields(payload, self.field.as_deref()).map_err(|why| {
+    fn feed(&self, letters: &[Letter]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
+        let part = |letter: &Letter| -> Result<Box<dyn Any + Send>, Fault> {
+            let fields = match &letter.original {
+                Some(original) => entry::read(original),
+                None => payload::fields(&letter.payload, self.field.as_deref()),
+            };
+            let fields = fields.map_err(|why| {
                 let stream = &self.member.stream;
                 Fault::event(format!("the event cannot become an entry of stream '{stream}' again: {why}"))
             })?;
             Ok(Box::new(vec![Write::Add { stream: self.member.stream.to_string(), max_length: 0, fields }]))
         };
-        payloads.iter().map(part).collect::<Result<_, _>>().map(Some)
+        letters.iter().map(part).collect::<Result<_, _>>().map(Some)
+    }
+
+    async fn also_fed(&mut self) -> Result<Option<String>, Fault> {
+        let others = self.member.others(&self.link).await.map_err(|error| fault(&error))?;
+        let stream = &self.member.stream;
+        Ok(match &others[..] {
+            [] => None,
+            [one] => Some(format!("another group of stream '{stream}' ({one})")),
+            several => Some(format!("{} other groups of stream '{stream}' ({})", several.len(), several.join(", "))),
+        })
     }
 
     fn facts(&self) -> Facts {
@@ -307,69 +350,11 @@ impl Source for RedisStream {
         self.claimed.clear();
         "0-0".clone_into(&mut self.cursor);
         self.claim_at = Instant::now();
+        self.held.close_all();
         match self.member.leave(&self.link, self.claim_idle + CLAIMABLE, &untouched).await {
             Err(error) if !is_gone(&error) => Err(fault(&error)),
             _ => Ok(()),
         }
-    }
-}
-
-impl RedisStream {
-    /// Makes what is missing on the server and registers this incarnation; the first time over any other.
-    async fn join(&mut self) -> Result<(), Fault> {
-        let first = !self.joined;
-        let from = match (first, self.start) {
-            (true, Start::First) => "0".to_owned(),
-            (true, Start::Next) => "$".to_owned(),
-            (false, _) => self.resumption().await.map_err(|error| fault(&error))?,
-        };
-        let joined = self.member.join(&self.link, &from, first).await.map_err(|error| fault(&error))?;
-        let Joined::Ours { made } = joined else {
-            return Err(self.replaced());
-        };
-        let Member { stream, group, consumer, .. } = &self.member;
-        if first {
-            if made && self.start == Start::Next {
-                self.last = self.member.last_id(&self.link).await.ok().flatten().and_then(|id| number(&id));
-            }
-            self.joined = true;
-            tracing::debug!(function = %self.function, %stream, %group, %consumer, made, "joined the consumer group");
-        } else if made {
-            tracing::warn!(function = %self.function, "group '{group}' of stream '{stream}' was gone; a new one begins after {from}");
-        }
-        if self.keeper.is_none() {
-            let (member, link, held) = (self.member.clone(), self.link.clone(), Arc::clone(&self.held));
-            self.keeper = Some(Keeper::start(&self.function, member, link, held, self.claim_idle));
-        }
-        Ok(())
-    }
-
-    /// Where a group begins that takes the place of one that is gone: after the newest entry that was read. A stream
-    /// that has not come that far yet is a new one, and counts from its first entry.
-    async fn resumption(&mut self) -> Result<String, LinkError> {
-        let newest = self.member.last_id(&self.link).await?.and_then(|id| number(&id));
-        Ok(match (self.last, newest) {
-            (Some(last), Some(newest)) if newest >= last => format!("{}-{}", last.0, last.1),
-            _ => "0".to_owned(),
-        })
-    }
-
-    async fn connect(&mut self) -> Result<(), Fault> {
-        self.join().await?;
-        self.reader = Some(Blocking::open(self.link.target()).await.map_err(|error| fault(&error))?);
-        // an answer that was lost with the last connection left its entries pending
-        self.own = Some("-".to_owned());
-        Ok(())
-    }
-
-    /// Trying again could only take the name back, and then the other process would be the one that ends.
-    fn replaced(&self) -> Fault {
-        let Member { group, consumer, .. } = &self.member;
-        Fault::backend(format!(
-            "consumer '{consumer}' of group '{group}' was taken over by another process: give each process an option \
-             'consumer' of its own"
-        ))
-        .permanent()
     }
 }
 

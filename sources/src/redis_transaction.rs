@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
 use redis_link::slot::{apart, is_cluster};
-use redis_link::{Link, LinkError, slot};
+use redis_link::{Link, LinkError, Member, slot};
 use runtime_core::Fault;
 use runtime_core::contract::{Decision, Prepared, Transaction};
 
+use crate::redis_stream::Held;
 use crate::shared::fault;
 
 /// The field of a state or of a lease with the token of its last commit.
@@ -33,16 +34,23 @@ pub(crate) struct RedisTransaction {
     count: AtomicU64,
     /// What was last told of messages that were refused.
     unheard: Arc<Mutex<String>>,
+    /// The entries that they acknowledge, where the source is a stream.
+    held: Option<Arc<Held>>,
 }
 
 impl RedisTransaction {
     pub(crate) fn new(link: Link) -> Arc<Self> {
-        Arc::new(Self {
-            link,
-            incarnation: redis_link::incarnation(),
-            count: AtomicU64::new(0),
-            unheard: Arc::default(),
-        })
+        Self::hearing(link, None)
+    }
+
+    /// Tells what became of entries.
+    pub(crate) fn of_stream(link: Link, held: Arc<Held>) -> Arc<Self> {
+        Self::hearing(link, Some(held))
+    }
+
+    fn hearing(link: Link, held: Option<Arc<Held>>) -> Arc<Self> {
+        let (incarnation, count) = (redis_link::incarnation(), AtomicU64::new(0));
+        Arc::new(Self { link, incarnation, count, unheard: Arc::default(), held })
     }
 
     fn token(&self, commit: &Commit) -> Option<Token> {
@@ -69,7 +77,8 @@ impl Transaction for RedisTransaction {
         }
         commit.fits().map_err(|error| fault(&error))?;
         commit.token = self.token(&commit);
-        Ok(Box::new(RedisCommit { link: self.link.clone(), commit, unheard: Arc::clone(&self.unheard) }))
+        let (unheard, held) = (Arc::clone(&self.unheard), self.held.clone());
+        Ok(Box::new(RedisCommit { link: self.link.clone(), commit, unheard, held }))
     }
 
     async fn obstacle(&self, keys: &[String]) -> Result<Option<String>, Fault> {
@@ -121,23 +130,33 @@ fn add(commit: &mut Commit, part: Box<dyn Any + Send>) -> Result<(), Fault> {
     }
 }
 
+fn come_again(Member { stream, group, .. }: &Member) -> String {
+    format!("group '{group}' of stream '{stream}' was deleted; what the stream still has of them comes again")
+}
+
 /// One commit, with its token.
 struct RedisCommit {
     link: Link,
     commit: Commit,
     unheard: Arc<Mutex<String>>,
+    held: Option<Arc<Held>>,
 }
 
 #[async_trait]
 impl Prepared for RedisCommit {
     async fn run(&self) -> Result<Decision, Fault> {
         match self.commit.run(&self.link).await {
-            Ok(Verdict::Done | Verdict::Again) => Ok(Decision::Done),
-            Ok(Verdict::Unheard(why)) => {
-                self.tell(why);
+            Ok(verdict @ (Verdict::Done | Verdict::Unheard(_) | Verdict::Again)) => {
+                if let (Some(ack), Some(held)) = (&self.commit.ack, &self.held) {
+                    held.close(&ack.ids);
+                }
+                if let Verdict::Unheard(why) = verdict {
+                    self.tell(why);
+                }
                 Ok(Decision::Done)
             }
-            Ok(Verdict::Lost(ids)) => Ok(Decision::Lost(ids)),
+            Ok(Verdict::Lost(ids)) => self.lost(ids).await.map_err(|error| fault(&error)),
+            Ok(Verdict::Gone) => self.gone().await.map_err(|error| fault(&error)),
             Ok(Verdict::Stale(_)) => Ok(Decision::Stale),
             Ok(Verdict::Fenced) => Ok(Decision::Fenced),
             Err(error) => match self.unfit(&error) {
@@ -149,6 +168,34 @@ impl Prepared for RedisCommit {
 }
 
 impl RedisCommit {
+    /// Who has entries that are not this consumer's: others, or nobody, as they are of a group that is gone.
+    async fn lost(&self, ids: Vec<String>) -> Result<Decision, LinkError> {
+        let (Some(StreamAck { member, .. }), Some(held)) = (&self.commit.ack, &self.held) else {
+            return Ok(Decision::Lost(ids));
+        };
+        let deleted = held.deleted(&ids);
+        if !deleted.is_empty() {
+            let why = format!("stream '{}' has not their entries any more", member.stream);
+            return Ok(Decision::Gone { events: deleted, why });
+        }
+        if held.is_another(&member.mark(&self.link).await?) {
+            held.regroup();
+            return Ok(Decision::Gone { events: ids, why: come_again(member) });
+        }
+        held.close(&ids);
+        Ok(Decision::Lost(ids))
+    }
+
+    /// The group is not there.
+    async fn gone(&self) -> Result<Decision, LinkError> {
+        let Some(StreamAck { member, ids }) = &self.commit.ack else { return Ok(Decision::Lost(Vec::new())) };
+        let why = match member.last_id(&self.link).await? {
+            Some(_) => come_again(member),
+            None => format!("stream '{}' is gone, and their entries with it", member.stream),
+        };
+        Ok(Decision::Gone { events: ids.clone(), why })
+    }
+
     /// The key that the results cannot be added to, which would be the same with each further try. What is wrong with a
     /// state or with a lease holds up everything, and waits until somebody puts it right.
     fn unfit(&self, error: &LinkError) -> Option<String> {

@@ -11,7 +11,9 @@ use std::time::Duration;
 use redis::Commands;
 use redis_link::commit::{Keep, StateWrite, Write};
 use runtime_core::change::fingerprint;
-use runtime_core::contract::{Batch, Blame, Decision, Fault, Lease, Pull, Source, Tenure, Transaction, Verdict};
+use runtime_core::contract::{
+    Batch, Blame, Decision, Fault, Lease, Letter, Pull, Source, Tenure, Transaction, Verdict,
+};
 use runtime_core::{Kind, Site};
 use serde_json::json;
 use sources::redis_key::RedisKey;
@@ -296,13 +298,61 @@ async fn next_now(source: &mut dyn Source) -> Option<Batch> {
     timeout(Duration::from_millis(50), next(source, 100)).await.ok()
 }
 
+fn letter(payload: &str) -> Letter {
+    Letter {
+        event: "1-0".to_owned(),
+        payload: payload.to_owned().into(),
+        original: None,
+        error: String::new(),
+        report: None,
+        revision: None,
+        attempts: 1,
+        origin: "redis_stream in".to_owned(),
+        failed_at: std::time::SystemTime::UNIX_EPOCH,
+    }
+}
+
+/// Not as the payload alone, which is one field of it, or no text.
+#[tokio::test]
+async fn an_entry_is_fed_back_with_all_of_its_fields() {
+    let server = RedisServer::start();
+    let raw: &[u8] = b"\xff\x00";
+    let entries: [&[(&str, &[u8])]; 3] =
+        [&[("id", b"7"), ("data", b"{}")], &[("b", b"1"), ("a", b"2"), ("b", b"3")], &[("raw", raw)]];
+    for (field, options) in [(Some("data"), json!({})), (None, json!({ "field": null, "group": "whole" }))] {
+        let _: u64 = run(&server, "DEL in");
+        for fields in entries {
+            let _: String = server.connection().xadd("in", "*", fields).unwrap();
+        }
+        let mut source = stream(&server, options).await;
+        let batch = next(&mut *source, 10).await;
+        for (event, fields) in batch.events.iter().zip(entries) {
+            assert_eq!(event.flaw.is_some(), field.is_some() && !fields.iter().any(|(name, _)| *name == "data"));
+            let original = event.original.as_ref().map(|original| original.text());
+            let letter = Letter { payload: event.payload.clone(), original, ..letter("") };
+            let part = source.feed(std::slice::from_ref(&letter)).unwrap().unwrap().remove(0);
+            let fields = fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
+            let write = Write::Add { stream: "in".to_owned(), max_length: 0, fields };
+            assert_eq!(*part.downcast::<Vec<Write>>().unwrap(), [write]);
+            // here and now it is the same event
+            let again = source.event(&letter);
+            assert_eq!((&again.payload, &again.flaw, &*again.id), (&event.payload, &event.flaw, "1-0"));
+        }
+    }
+    let source = stream(&server, json!({})).await;
+    let odd = Letter { original: Some("{}".to_owned()), ..letter("{}") };
+    let fault = source.feed(&[odd]).map(drop).unwrap_err();
+    let said = "the event cannot become an entry of stream 'in' again: its original is no list of fields";
+    assert!(fault.to_string().starts_with(said) && fault.blame() == Blame::Event, "{fault}");
+}
+
 #[tokio::test]
 async fn what_is_fed_back_is_given_as_a_new_event() {
     let server = RedisServer::start();
     for options in [json!({}), json!({ "field": null, "stream": "whole" })] {
         let mut source = stream(&server, options.clone()).await;
-        let payloads = ["{\"a\":\"1\"}", "{\"b\":\"x\",\"a\":\"2\"}"].map(Into::into);
-        let parts = source.feed(&payloads).unwrap().unwrap();
+        let payloads = ["{\"a\":\"1\"}", "{\"b\":\"x\",\"a\":\"2\"}"];
+        let parts = source.feed(&payloads.map(letter)).unwrap().unwrap();
         assert_eq!(parts.len(), 2, "one for each");
         let letters: Vec<_> = parts
             .into_iter()
@@ -322,7 +372,7 @@ async fn what_is_fed_back_is_given_as_a_new_event() {
         settle(batch).await;
     }
     let whole = stream(&server, json!({ "field": null })).await;
-    let fault = whole.feed(&["{\"a\":1}".into(), "[1]".into()]).map(drop).unwrap_err();
+    let fault = whole.feed(&["{\"a\":1}", "[1]"].map(letter)).map(drop).unwrap_err();
     assert!(fault.to_string().starts_with("the event cannot become an entry of stream 'in' again: it is no object"));
     assert!(fault.blame() == Blame::Event && !fault.retry());
 }

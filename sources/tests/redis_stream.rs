@@ -1,19 +1,22 @@
 //! The source `redis_stream` against a real redis-server: what it delivers, and that nothing is lost on the way.
 #![allow(clippy::unwrap_used)]
 
+#[path = "redis_stream/groups.rs"]
+mod groups;
 mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Value;
+use redis::{Commands, Value};
 use runtime_core::contract::{Batch, Delivery, Fault, Pull, Source, Verdict};
 use runtime_core::testkit::source_contract;
 use runtime_core::{Kind, Site};
 use serde_json::json;
 use sources::redis_stream::{Config, RedisStream};
 use support::redis::RedisServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// Nothing waits this long unless the machine is in trouble or the test fails.
@@ -149,7 +152,8 @@ async fn an_entry_is_an_event_by_one_field_or_as_a_whole() {
     let mut one = source(&server, json!({})).await;
     let batch = next(&mut *one, 10).await;
     assert_eq!(batch.events[0].payload, "{\"x\":1}");
-    assert_eq!(batch.events[1].payload, "", "the event is malformed, the batch goes on");
+    assert_eq!(batch.events[1].payload, r#"{"host":"b"}"#, "the event is malformed, the batch goes on");
+    assert_eq!(batch.events[1].flaw.as_deref(), Some("the entry has no field 'data'; it has 'host'"));
     let mut all = source(&server, json!({ "group": "other", "field": null })).await;
     let batch = next(&mut *all, 10).await;
     assert_eq!(batch.events[0].payload, r#"{"host":"a","data":"{\"x\":1}"}"#);
@@ -475,14 +479,72 @@ async fn a_server_that_hangs_is_noticed() {
     assert_eq!(ids(&next(&mut *source, 10).await), ["1-0"]);
 }
 
+/// Passes everything on, answers of the server at so many bytes a second.
+async fn slow_line(server: &RedisServer, bytes_a_second: usize) -> String {
+    const PIECE: usize = 16 * 1024;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, port) = (format!("redis://{}/0", listener.local_addr().unwrap()), server.port());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let ((mut asks, mut hears), (mut answers, mut takes)) = (client.into_split(), server.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut asks, &mut takes).await });
+            tokio::spawn(async move {
+                let mut piece = vec![0; PIECE];
+                while let Ok(length) = answers.read(&mut piece).await
+                    && length > 0
+                    && hears.write_all(&piece[..length]).await.is_ok()
+                {
+                    tokio::time::sleep(Duration::from_secs(1) * u32::try_from(length).unwrap() / bytes_a_second as u32)
+                        .await;
+                }
+            });
+        }
+    });
+    url
+}
+
+/// Without asking for less the same entries would be late for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_are_too_large_to_come_at_once_come_in_smaller_batches() {
+    const ENTRIES: usize = 24;
+    let server = RedisServer::start();
+    let large = "x".repeat(250_000);
+    for number in 1..=ENTRIES {
+        let _: String = server.connection().xadd("in", format!("{number}-0"), &[("data", &large)]).unwrap();
+    }
+    // all of them take three seconds, and a call that takes two is late
+    let url = slow_line(&server, 2_000_000).await;
+    let mut source = source(&server, json!({ "url": url, "claim_idle": "1s" })).await;
+    let (mut seen, mut sizes) = (Vec::new(), Vec::new());
+    let end = Instant::now() + 4 * PATIENCE;
+    while seen.len() < ENTRIES {
+        assert!(Instant::now() < end, "only {seen:?}");
+        match source.next_batch(100).await {
+            Ok(Pull::Batch(batch)) => {
+                assert_eq!(deliveries(&batch), vec![1; batch.events.len()]);
+                sizes.push(batch.events.len());
+                seen.extend(ids(&batch).into_iter().map(str::to_owned));
+                settle(batch).await;
+            }
+            Ok(Pull::Again(after)) => tokio::time::sleep(after).await,
+            Ok(Pull::Exhausted) => panic!("exhausted"),
+            Err(fault) => assert!(fault.retry(), "{}", fault.chain()),
+        }
+    }
+    assert_eq!(seen, (1..=ENTRIES).map(|number| format!("{number}-0")).collect::<Vec<_>>());
+    assert!(sizes.iter().all(|size| *size <= 12), "{sizes:?}");
+    assert_eq!(pending(&server), []);
+}
+
 /// The rules that the documentation names.
 #[tokio::test]
 async fn a_user_with_these_permissions_can_read_a_stream() {
     let server = RedisServer::start();
     run(
         &server,
-        "ACL SETUSER reader on >s3cret ~in ~gaugefn:consumers:{in}:vm +@stream +hget +hset +hdel +evalsha +eval \
-         +script|load +client|id +client|unblock",
+        "ACL SETUSER reader on >s3cret ~in ~gaugefn:consumers:{in}:vm +@stream +hget +hset +hdel +hgetall +type \
+         +evalsha +eval +script|load +client|id +client|unblock",
     );
     add(&server, 1..4);
     let url = format!("redis://reader:s3cret@127.0.0.1:{}/0", server.port());

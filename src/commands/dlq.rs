@@ -60,10 +60,13 @@ async fn act(context: &Context, settings: &Settings, of: &DlqArgs, action: &DlqA
         DlqAction::Ls { format, .. } => ls(context, &*place, *format).await,
         DlqAction::Show { ids, .. } => show(context, &*place, ids).await,
         DlqAction::Purge { which, .. } => purge(context, &*place, which).await,
-        DlqAction::Replay { which, .. } => match back::Way::find(context, settings, function, &*place).await? {
-            Some(way) => way.feed(context, &*place, which).await,
-            None => again::run(context, settings, function, place, which).await,
-        },
+        DlqAction::Replay { which, here, .. } => {
+            let way = if *here { None } else { back::Way::find(context, settings, function, &*place).await? };
+            match way {
+                Some(way) => way.feed(context, &*place, which).await,
+                None => again::run(context, settings, function, place, which).await,
+            }
+        }
     }
 }
 

@@ -182,7 +182,9 @@ impl StateStore for Redis {
                 let keys = states.iter().map(|(key, _)| key).filter(|key| stale.contains(&self.key(key)));
                 Ok(Saved::Stale(keys.cloned().collect()))
             }
-            Verdict::Lost(_) | Verdict::Fenced => Err(Fault::internal("a save of states alone was refused")),
+            Verdict::Lost(_) | Verdict::Gone | Verdict::Fenced => {
+                Err(Fault::internal("a save of states alone was refused"))
+            }
         }
     }
 

@@ -38,6 +38,7 @@ fn letter(event: &str) -> Letter {
     Letter {
         event: event.to_owned(),
         payload: format!("{{\"n\": \"{event}\"}}").into(),
+        original: None,
         error: "ValueError: no".to_owned(),
         report: Some("Traceback (most recent call last):\n  File \"f.py\", line 1".to_owned()),
         revision: Some("0123456789ab".to_owned()),
@@ -62,6 +63,7 @@ async fn keeps_letters(place: &dyn DeadLetters) {
     assert_eq!(place.remove(&["1-0".to_owned()]).await.unwrap(), 0);
     let odd = Letter {
         payload: vec![0xff, b'\n', 0].into(),
+        original: Some("[[\"raw\",{\"base64\":\"/woA\"}]]".to_owned()),
         report: None,
         revision: None,
         error: String::new(),

@@ -133,6 +133,100 @@ fn letters_of_a_stream_go_back_into_it() {
     assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
 }
 
+#[test]
+fn other_groups_of_the_stream_are_said_and_here_spares_them() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    for group in ["audit", "copy"] {
+        let () = redis.xgroup_create_mkstream("in", group, "0").unwrap();
+    }
+    for number in 0..2 {
+        add(&mut redis, &format!("{{\"number\": {number}, \"bad\": true}}"));
+    }
+    let mut vm = streams(&server).start();
+    wait_for(&mut redis, 0, 2);
+    let folder = vm.folder.path().to_owned();
+    let found = letters(&folder);
+    write(folder.join("usermodule.py"), CALM).unwrap();
+    vm.running.wait_for_log("new code of usermodule.py runs", PATIENCE);
+    let here = dlq(&folder, &["replay", "--here", ids(&found)[0]]);
+    let said = format!("{}  done\n1 letter done, 0 failed\n", ids(&found)[0]);
+    assert_eq!((here.status.code(), here.stdout), (Some(0), said), "{}", here.stderr);
+    assert!(!here.stderr.contains("group"), "{}", here.stderr);
+    wait_for(&mut redis, 1, 1);
+    assert_eq!(raw(&mut redis).len(), 2, "nothing new in the stream");
+    let back = dlq(&folder, &["replay", "--all"]);
+    assert_eq!((back.status.code(), &*back.stdout), (Some(0), "fed back 1 letter to redis_stream in\n"));
+    assert_eq!(
+        back.stderr,
+        "warning: each becomes a new entry, which goes to 2 other groups of stream 'in' (audit, copy) as well; with \
+         --here this process runs them itself\n"
+    );
+    wait_for(&mut redis, 2, 0);
+    let none = dlq(&folder, &["replay", "--all"]);
+    assert_eq!((&*none.stdout, &*none.stderr), ("fed back 0 letters to redis_stream in\n", ""));
+}
+
+/// The run of the letters would stand by for as long as the other one runs.
+#[test]
+fn a_lease_that_a_running_process_has_is_said() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let config = format!(
+        "[redis]\nurl = \"{}\"\n[functions.vm.source]\nuse = \"redis_key\"\nkey = \"metrics\"\nperiod = \"10ms\"\n\
+         [functions.vm.errors]\nthen = \"dead_letter\"\n[functions.vm.state]\nuse = \"redis\"\n\
+         [functions.vm.loader]\nuse = \"file\"\npath = \"usermodule.py\"\n\
+         [functions.vm.sinks.result]\nuse = \"redis_stream\"\nstream = \"out\"\n",
+        server.url()
+    );
+    let () = redis.set("metrics", r#"{"number": 1}"#).unwrap();
+    let _: String = redis.xadd("gaugefn:dead:{vm}", "5-0", &[("payload", r#"{"number": 7}"#)]).unwrap();
+    let mut vm = Bed::bare(CALM).more(&config).start();
+    wait_for(&mut redis, 1, 1);
+    let folder = vm.folder.path().to_owned();
+    let start = Instant::now();
+    let refused = dlq(&folder, &["replay", "--all"]);
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    assert_eq!((refused.status.code(), &*refused.stdout), (Some(69), ""), "{refused:?}");
+    let holder: String = redis.hget("gaugefn:state:{vm}:lease", "name").unwrap();
+    let said = format!("gaugefn: the state of function 'vm' is in use by process {holder}: stop that one first; one");
+    assert!(refused.stderr.contains(&said), "{refused:?}");
+    vm.running.signal(Signal::TERM);
+    assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
+    let done = dlq(&folder, &["replay", "5-0"]);
+    assert_eq!((done.status.code(), &*done.stdout), (Some(0), "5-0  done\n1 letter done, 0 failed\n"), "{done:?}");
+    wait_for(&mut redis, 2, 0);
+}
+
+/// The entries of the stream, each with its fields as they are.
+fn raw(redis: &mut redis::Connection) -> Vec<Vec<Vec<u8>>> {
+    let entries: Vec<(String, Vec<Vec<u8>>)> = redis::cmd("XRANGE").arg(&["in", "-", "+"]).query(redis).unwrap();
+    entries.into_iter().map(|(_, words)| words).collect()
+}
+
+#[test]
+fn an_entry_without_the_field_or_with_bytes_that_are_no_text_goes_back_as_it_was() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let entry: [(&str, &[u8]); 3] = [("b", b"1"), ("a", b"{\"number\": 7}"), ("raw", b"\xff\x00")];
+    let _: String = redis.xadd("in", "*", &entry).unwrap();
+    let vm = streams(&server).start();
+    wait_for(&mut redis, 0, 1);
+    let folder = vm.folder.path().to_owned();
+    let found = letters(&folder).remove(0);
+    assert_eq!(found["error"], "the entry has no field 'data'; it has 'b', 'a', 'raw'");
+    assert_eq!((&found["attempts"], &found["traceback"]), (&json!(1), &Value::Null));
+    let original = r#"[["b","1"],["a","{\"number\": 7}"],["raw",{"base64":"/wA="}]]"#;
+    assert_eq!(found["original"], original);
+    let shown = dlq(&folder, &["show", found["id"].as_str().unwrap()]).stdout;
+    assert!(shown.contains(&format!("as the source had it\n    {original}\n")), "{shown}");
+    let back = dlq(&folder, &["replay", "--all"]);
+    assert_eq!(back.status.code(), Some(0), "{back:?}");
+    let twice = eventually(PATIENCE, || Some(raw(&mut redis)).filter(|entries| entries.len() == 2)).unwrap();
+    assert_eq!(twice[0], twice[1]);
+    wait_for(&mut redis, 0, 1);
+}
+
 /// From a file of events to standard output, with these further lines.
 fn files(code: &str, events: &str, more: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 //! * `changes` - when the function is called, and when not
 //! * `watch` - notifications, polling, and what happens in between
 //! * `streams` - entries of a Redis stream, shared by processes that are killed
+//! * `permissions` - streams for a user who may do what the documentation says, and no more
 //! * `exactly_once` - streams with durable states, through kills of everything
 //! * `cluster` - keys that one transaction cannot span
 //! * `delivery` - what becomes of events whose calls end in every way: docs/delivery.md
@@ -61,6 +62,7 @@ mod local;
 mod manifests;
 mod native;
 mod output;
+mod permissions;
 mod poison;
 mod python_errors;
 mod reload;

@@ -189,7 +189,7 @@ fn what_is_malformed_holds_nothing_up() {
     let mut vm = bed(&server, "", ECHO).start();
     wait_done(&server, 4, &[&vm]);
     assert_eq!(vm.calls(), 7);
-    vm.wait_lines(&["WARN", "has no field 'data': its event is empty"], 1);
+    vm.wait_lines(&["WARN", "fails: the entry has no field 'data'; it has 'other'; check the option 'field'"], 1);
 }
 
 #[test]

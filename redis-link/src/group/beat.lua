@@ -1,12 +1,20 @@
--- KEYS stream, register; ARGV group, consumer, incarnation, then ids
--- resets the idle time of those that are still this consumer's, and answers '1' and the others; '0' where another
--- incarnation has the name. Delivery counts stay.
+-- KEYS stream, register; ARGV group, consumer, incarnation, the group's mark, then ids
+-- resets the idle time of those that are still this consumer's, and answers { 'mine', the others }; { 'replaced' } where
+-- another incarnation has the name, { 'regrouped' } where another group has the place of the one with this mark, and
+-- { 'type', key, wanted }. Delivery counts stay.
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'none' and kind ~= 'hash' then
+  return { 'type', KEYS[2], 'hash' }
+end
 local holder = redis.call('HGET', KEYS[2], 'i:' .. ARGV[2])
 if holder and holder ~= ARGV[3] then
-  return { '0' }
+  return { 'replaced' }
 end
-local mine, answer = {}, { '1' }
-for i = 4, #ARGV do
+if (redis.call('HGET', KEYS[2], 'g') or ARGV[4]) ~= ARGV[4] then
+  return { 'regrouped' }
+end
+local mine, answer = {}, { 'mine' }
+for i = 5, #ARGV do
   if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
     mine[#mine + 1] = ARGV[i]
   else

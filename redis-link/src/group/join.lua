@@ -1,14 +1,80 @@
--- KEYS stream, register; ARGV group, consumer, incarnation, where the group begins, '1' to take the name over
--- answers the incarnation that has the name, and whether the group was made
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[4], 'MKSTREAM')
+-- KEYS stream, register; ARGV group, consumer, incarnation, where the group begins, '1' to take the name over, a mark for a
+-- group that is made; then what is known of the group that was joined before: its mark, the newest id that was read from
+-- it ('' for none), and the ids that were read from it and are not done
+-- answers { 'joined', the incarnation that has the name, whether the group was made, the newest id that it has given to
+-- anybody, the group's mark, ids that are this consumer's in a group that took the place of the one before, ids that the
+-- stream has not any more }, or { 'type', key, wanted }
+local stream, register, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local kind = redis.call('TYPE', register).ok
+if kind ~= 'none' and kind ~= 'hash' then
+  return { 'type', register, 'hash' }
+end
+
+local function delivered()
+  for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local facts = {}
+    for i = 1, #row, 2 do
+      facts[row[i]] = row[i + 1]
+    end
+    if facts.name == group then
+      return facts['last-delivered-id']
+    end
+  end
+end
+
+-- ids have more digits than a number of Lua
+local function later(one, other)
+  local millis, count = string.match(one, '^(%d+)-(%d+)$')
+  local than, than_count = string.match(other, '^(%d+)-(%d+)$')
+  if millis == than then
+    millis, than = count, than_count
+  end
+  if #millis ~= #than then
+    return #millis > #than
+  end
+  return millis > than
+end
+
+local made = redis.pcall('XGROUP', 'CREATE', stream, group, ARGV[4], 'MKSTREAM')
 if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then
   return made
 end
+local reached = delivered()
+if not made.err then
+  redis.call('HSET', register, 'g', ARGV[6] .. ' ' .. reached)
+end
 -- servers before 6.2 make the consumer with its first read
-redis.pcall('XGROUP', 'CREATECONSUMER', KEYS[1], ARGV[1], ARGV[2])
-local holder = redis.call('HGET', KEYS[2], 'i:' .. ARGV[2])
+redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, consumer)
+local holder = redis.call('HGET', register, 'i:' .. consumer)
 if not holder or ARGV[5] == '1' then
-  redis.call('HSET', KEYS[2], 'i:' .. ARGV[2], ARGV[3])
+  redis.call('HSET', register, 'i:' .. consumer, ARGV[3])
   holder = ARGV[3]
 end
-return { holder, made.err and 0 or 1 }
+
+-- of a group without a mark nobody knows whether it is another one
+local mark = redis.call('HGET', register, 'g') or ''
+local here, deleted = {}, {}
+if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
+  local start = string.match(mark, ' (.*)$')
+  for i = 9, #ARGV do
+    local id = ARGV[i]
+    local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    if row then
+      if row[2] == consumer then
+        here[#here + 1] = id
+      end
+    elseif not later(id, start) or later(id, reached) then
+      -- nobody has had it from this group
+      if #redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID') > 0 then
+        here[#here + 1] = id
+      else
+        deleted[#deleted + 1] = id
+      end
+    end
+  end
+  -- what this process has done comes to nobody again
+  if later(ARGV[8], reached) then
+    redis.call('XGROUP', 'SETID', stream, group, ARGV[8])
+  end
+end
+return { 'joined', holder, made.err and 0 or 1, reached, mark, here, deleted }

@@ -1,8 +1,13 @@
 -- KEYS stream, register; ARGV group, consumer, incarnation, idle time in ms, then ids that were read and never given out
--- makes what is still this consumer's old enough to be claimed at once; a consumer that owns nothing goes
+-- makes what is still this consumer's old enough to be claimed at once, and answers { 'left', how many }; a consumer that
+-- owns nothing goes. { 'type', key, wanted } where the register is none
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'none' and kind ~= 'hash' then
+  return { 'type', KEYS[2], 'hash' }
+end
 local holder = redis.call('HGET', KEYS[2], 'i:' .. ARGV[2])
 if holder and holder ~= ARGV[3] then
-  return 0
+  return { 'left', 0 }
 end
 local untouched = {}
 for i = 5, #ARGV do
@@ -19,5 +24,9 @@ end
 if #rows == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
   redis.call('HDEL', KEYS[2], 'i:' .. ARGV[2], 't:' .. ARGV[2])
+  -- the group's mark is for those who know it
+  if #redis.call('HGETALL', KEYS[2]) == 2 then
+    redis.call('HDEL', KEYS[2], 'g')
+  end
 end
-return #rows
+return { 'left', #rows }

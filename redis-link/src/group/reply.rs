@@ -21,6 +21,11 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     }
 }
 
+/// The texts of an array.
+pub(super) fn texts(value: Option<Value>) -> Vec<String> {
+    value.map(list).unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect()
+}
+
 /// A number that is not negative.
 pub(super) fn integer(value: &Value) -> Option<u64> {
     match value {

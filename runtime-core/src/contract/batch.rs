@@ -31,6 +31,17 @@ pub struct Event {
     pub fingerprint: Option<Fingerprint>,
     /// Which of the keyed states its call uses, as JSON text; noted by the engine, where states are kept for keys.
     pub key: Option<Arc<str>>,
+    /// What the source had, where the payload is not all of it: a dead letter keeps it.
+    pub original: Option<Arc<dyn Original>>,
+    /// Why it is unusable, where the source knows better than whoever would be called with it: it goes the way of failed
+    /// events at once.
+    pub flaw: Option<Arc<str>>,
+}
+
+/// What a source had of an event.
+pub trait Original: std::fmt::Debug + Send + Sync {
+    /// As the source can read it again, whatever of it the payload leaves out. Asked for letters only.
+    fn text(&self) -> String;
 }
 
 impl Event {
@@ -44,6 +55,8 @@ impl Event {
             received: Instant::now(),
             fingerprint: None,
             key: None,
+            original: None,
+            flaw: None,
         }
     }
 }

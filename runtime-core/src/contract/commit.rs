@@ -67,6 +67,14 @@ pub enum Decision {
     Done,
     /// Events with these ids belong to somebody else by now. Nothing is written.
     Lost(Vec<String>),
+    /// Events with these ids are nobody's any more, as what gave them out is gone. Nothing is written; those that their
+    /// source still has come again.
+    Gone {
+        /// The ids.
+        events: Vec<String>,
+        /// What has happened, as a sentence for people.
+        why: String,
+    },
     /// Somebody else has saved or removed some of the states in between. Nothing is written.
     Stale,
     /// Somebody else has the lease. Nothing is written.

@@ -16,6 +16,8 @@ pub struct Letter {
     pub event: String,
     /// The event as its source had it.
     pub payload: Payload,
+    /// What the source had, in a form of its own, where the payload alone does not give it back.
+    pub original: Option<String>,
     /// The error of the last attempt, with its causes, in one line.
     pub error: String,
     /// The traceback, where there was one.

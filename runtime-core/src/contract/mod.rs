@@ -28,7 +28,7 @@ pub mod sink;
 pub mod source;
 pub mod state;
 
-pub use batch::{Batch, Event, Payload, Receipt, Settle, Verdict};
+pub use batch::{Batch, Event, Original, Payload, Receipt, Settle, Verdict};
 pub use commit::{Commit, Decision, Domain, Prepared, Transaction};
 pub use fault::{Blame, Fault};
 pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Pipeline, Returned};

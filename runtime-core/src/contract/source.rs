@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::batch::{Batch, Payload};
+use super::batch::{Batch, Event};
 use super::commit::{Domain, Transaction};
 use super::fault::Fault;
 use super::function::Facts;
 use super::lease::Lease;
+use super::letters::Letter;
 use crate::change::Fingerprint;
 
 /// What a source promises about its events.
@@ -111,12 +112,26 @@ pub trait Source: Send {
         None
     }
 
-    /// What the transaction of the source's domain needs in order to feed these payloads to the source once more, as new
+    /// The event of a letter, as the source would give it now.
+    fn event(&self, letter: &Letter) -> Event {
+        Event::new(letter.event.clone(), letter.payload.clone())
+    }
+
+    /// What the transaction of the source's domain needs in order to feed these letters to the source once more, as new
     /// events, one part for each. None where it takes nothing back.
     ///
     /// # Errors
-    /// Payloads that this source could not have given.
-    fn feed(&self, _payloads: &[Payload]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
+    /// Letters that are not of this source.
+    fn feed(&self, _letters: &[Letter]) -> Result<Option<Vec<Box<dyn Any + Send>>>, Fault> {
+        Ok(None)
+    }
+
+    /// Who else gets what is fed to the source, and where: `2 other groups of stream 'in' (audit, copy)`. None where
+    /// nobody does.
+    ///
+    /// # Errors
+    /// The place is away.
+    async fn also_fed(&mut self) -> Result<Option<String>, Fault> {
         Ok(None)
     }
 

@@ -21,14 +21,36 @@ use crate::contract::{
 pub(super) enum Landed {
     /// Everything is written.
     Done,
-    /// These events belong to somebody else; nothing is written.
-    Lost(BTreeSet<String>),
+    /// Some of the events are not this process's any more; nothing is written.
+    Lost(Lost),
     /// Somebody else has changed states that these events were called with. In order, results may be written already.
     Stale,
     /// Another process has the lease; nothing is written.
     Fenced,
     /// The states can never be saved, and nothing is.
     Refused(Fault),
+}
+
+/// Events whose results are not written, and why.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) events: BTreeSet<String>,
+    /// None where somebody else has them.
+    why: Option<String>,
+}
+
+impl Lost {
+    /// Says so. Only what others have is fenced.
+    pub(super) fn tell(&self, function: &str, meters: &Meters) {
+        let count = self.events.len();
+        match &self.why {
+            Some(why) => tracing::warn!(function, "{count} results are not written: {why}"),
+            None => {
+                meters.fenced.increment(count as u64);
+                tracing::warn!(function, "{count} results come too late: others have claimed their events");
+            }
+        }
+    }
 }
 
 /// Writes commits, one after the other.
@@ -232,7 +254,12 @@ impl Committer {
         loop {
             match prepared.run().await {
                 Ok(Decision::Done) => break,
-                Ok(Decision::Lost(ids)) => return Ok(Landed::Lost(ids.into_iter().collect())),
+                Ok(Decision::Lost(ids)) => {
+                    return Ok(Landed::Lost(Lost { events: ids.into_iter().collect(), why: None }));
+                }
+                Ok(Decision::Gone { events, why }) => {
+                    return Ok(Landed::Lost(Lost { events: events.into_iter().collect(), why: Some(why) }));
+                }
                 Ok(Decision::Stale) => return Ok(Landed::Stale),
                 Ok(Decision::Fenced) => return Ok(Landed::Fenced),
                 // whoever removes what lies there loses no result

@@ -339,13 +339,8 @@ impl Keeper<'_> {
         match landed {
             Landed::Done => self.states.landed(&ready.saves),
             Landed::Lost(lost) => {
-                self.policy.meters.fenced.increment(lost.len() as u64);
-                tracing::warn!(
-                    function = name,
-                    "{} results come too late: others have claimed their events",
-                    lost.len()
-                );
-                without(&mut ready.commit, &mut ready.journey.batch.events, &lost);
+                lost.tell(name, self.policy.meters);
+                without(&mut ready.commit, &mut ready.journey.batch.events, &lost.events);
                 if ready.journey.batch.events.is_empty() && ready.saves.is_empty() {
                     return Ok(());
                 }

@@ -65,9 +65,10 @@ impl Policy<'_> {
         aside.into_iter().rev().collect()
     }
 
-    /// Events that have been delivered too often to be called once more: they go the way of failed ones.
+    /// Events that are not to be called, as their source says why they are unusable, or as they have been delivered too
+    /// often: they go the way of failed ones.
     pub(super) fn worn_out(&self, journey: &mut Journey) -> Option<(Journey, Vec<Outcome>)> {
-        let worn = |event: &Event| event.deliveries > MOST_DELIVERIES;
+        let worn = |event: &Event| event.flaw.is_some() || event.deliveries > MOST_DELIVERIES;
         if !journey.batch.events.iter().any(worn) {
             return None;
         }
@@ -75,6 +76,11 @@ impl Policy<'_> {
             journey.batch.events.iter().enumerate().filter(|(_, event)| worn(event)).map(|(place, _)| place).collect();
         let worn = journey.split(&places);
         let outcomes = worn.batch.events.iter().map(|event| {
+            if let Some(flaw) = &event.flaw {
+                let outcome = Returned::Failed(Fault::event(&**flaw)).into();
+                self.counted(std::slice::from_ref(event), std::slice::from_ref(&outcome), 0.0);
+                return outcome;
+            }
             let fault = Fault::event(format!(
                 "the event was delivered {} times and was never finished: working on it seems to end the process",
                 event.deliveries
@@ -116,6 +122,7 @@ impl Policy<'_> {
         Letter {
             event: event.id.clone(),
             payload: event.payload.clone(),
+            original: event.original.as_ref().map(|original| original.text()),
             error: fault.chain(),
             report: fault.report().map(|report| report.trim_end().to_owned()),
             revision: self.board.revision(self.name),

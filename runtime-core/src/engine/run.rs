@@ -385,13 +385,8 @@ async fn commit(
             let events = &mut journey.batch.events;
             match committer.commit(&mut commit, events).await {
                 Ok(Landed::Lost(lost)) => {
-                    policy.meters.fenced.increment(lost.len() as u64);
-                    tracing::warn!(
-                        function = policy.name,
-                        "{} results come too late: others have claimed their events",
-                        lost.len()
-                    );
-                    without(&mut commit, events, &lost);
+                    lost.tell(policy.name, policy.meters);
+                    without(&mut commit, events, &lost.events);
                     if !events.is_empty() {
                         waiting.push_front((journey, commit));
                     }

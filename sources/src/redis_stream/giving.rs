@@ -9,9 +9,8 @@ use redis_link::group::{Entry, Pending};
 use runtime_core::contract::{Batch, Event, Pull, Receipt};
 use tokio::time::Instant;
 
-use super::payload::payload;
 use super::receipt::Acknowledge;
-use super::{CLAIM_AT_LEAST, LONGEST_WAIT, RedisStream, number};
+use super::{CLAIM_AT_LEAST, LONGEST_WAIT, RedisStream, entry, number};
 
 /// So many deliveries without an end are no coincidence. Restarts of a whole deployment, one after the other, deliver an
 /// entry two or three times.
@@ -45,9 +44,7 @@ impl RedisStream {
         let read = reading.as_mut().await;
         self.reading = None;
         let entries = read?;
-        if let Some(newest) = entries.last().and_then(|entry| number(&entry.id)) {
-            self.last = Some(newest);
-        }
+        self.held.reach(entries.last().and_then(|entry| number(&entry.id)));
         let batch = self.batch(entries, &BTreeMap::new()).await?;
         Ok(batch.map_or(Pull::Again(Duration::ZERO), Pull::Batch))
     }
@@ -137,18 +134,34 @@ impl RedisStream {
         }
         let mut events = Vec::with_capacity(entries.len());
         for Entry { id, fields } in entries {
-            let payload = payload(&fields.unwrap_or_default(), self.field.as_deref());
-            if payload.is_none() && !std::mem::replace(&mut self.told, true) {
-                let (stream, field) = (&self.member.stream, self.field.as_deref().unwrap_or_default());
-                tracing::warn!(function = %self.function, "entry {id} of stream '{stream}' has no field '{field}': its event is empty, and fails; check the option 'field'");
-            }
             let deliveries = deliveries.get(&id).map_or(1, |count| u32::try_from(*count).unwrap_or(u32::MAX).max(1));
-            events.push(Event { deliveries, ..Event::new(id, payload.unwrap_or_default()) });
+            let event = Event { deliveries, ..entry::event(id, fields.unwrap_or_default(), self.field.as_deref()) };
+            if let Some(flaw) = &event.flaw
+                && !std::mem::replace(&mut self.told, true)
+            {
+                let (id, stream) = (&event.id, &self.member.stream);
+                tracing::warn!(function = %self.function, "entry {id} of stream '{stream}' fails: {flaw}; check the option 'field'");
+            }
+            events.push(event);
         }
         let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
         self.held.add(&ids);
         let receipt = Acknowledge::new(self.member.clone(), self.link.clone(), Arc::clone(&self.held), ids);
         Ok(Some(Batch { events, receipt: Receipt::new(receipt), skipped: 0 }))
+    }
+
+    /// After an answer that did not come in time. One may be due to a server that hangs; of a second one, on a connection
+    /// that was made in between, the entries are the likelier cause.
+    pub(super) fn ask_for_less(&mut self, asked: usize) {
+        let less = self.portion.halve(asked);
+        let again = std::mem::replace(&mut self.late, true);
+        if again
+            && let Some(less) = less
+            && !std::mem::replace(&mut self.told_less, true)
+        {
+            let stream = &self.member.stream;
+            tracing::warn!(function = %self.function, "{asked} entries of stream '{stream}' do not come in time: {less} are read at once from now on, and more again when that goes well");
+        }
     }
 
     fn trimmed(&self, count: usize) {

@@ -1,34 +1,122 @@
-//! The entries in flight, as the source, its receipts and its keeper see them.
+//! The entries in work, as the source, its receipts, its commits and its keeper see them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Ids of entries that were given out and whose receipt lives.
+/// Entries of one source, and of which group they are.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    ids: Mutex<BTreeSet<String>>,
+pub(crate) struct Held {
+    entries: Mutex<Entries>,
     replaced: AtomicBool,
+    regrouped: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// Given out, with a receipt that lives.
+    given: BTreeSet<String>,
+    /// Given out at some time and neither done nor somebody else's: what has to come into a group that takes the place of
+    /// this one.
+    open: BTreeSet<String>,
+    /// Given out, and deleted with their stream.
+    deleted: BTreeSet<String>,
+    /// The mark of the group that they are of.
+    mark: String,
+    /// The newest entry that the group has given to anybody, as far as is known: where one in its place would begin.
+    reached: Option<(u64, u64)>,
 }
 
 impl Held {
     pub(super) fn add(&self, ids: &[String]) {
-        self.lock().extend(ids.iter().cloned());
+        let mut entries = self.lock();
+        entries.given.extend(ids.iter().cloned());
+        entries.open.extend(ids.iter().cloned());
     }
 
+    /// Their receipt is gone.
     pub(super) fn remove(&self, ids: &[String]) {
-        let mut held = self.lock();
+        let mut entries = self.lock();
         for id in ids {
-            held.remove(id);
+            entries.given.remove(id);
+            entries.deleted.remove(id);
         }
     }
 
+    /// What came of them is stored, or somebody else has them: in no group are they this process's any more.
+    pub(crate) fn close(&self, ids: &[String]) {
+        let mut entries = self.lock();
+        for id in ids {
+            entries.open.remove(id);
+        }
+    }
+
+    /// Whoever claims what is left does it.
+    pub(super) fn close_all(&self) {
+        self.lock().open.clear();
+    }
+
     pub(super) fn has(&self, id: &str) -> bool {
-        self.lock().contains(id)
+        self.lock().given.contains(id)
     }
 
     pub(super) fn ids(&self) -> BTreeSet<String> {
-        self.lock().clone()
+        self.lock().given.clone()
+    }
+
+    pub(super) fn open(&self) -> BTreeSet<String> {
+        self.lock().open.clone()
+    }
+
+    pub(super) fn mark(&self) -> String {
+        self.lock().mark.clone()
+    }
+
+    pub(super) fn reach(&self, id: Option<(u64, u64)>) {
+        let mut entries = self.lock();
+        // a group that another process has made may begin before it
+        entries.reached = entries.reached.max(id);
+    }
+
+    pub(super) fn reached(&self) -> Option<(u64, u64)> {
+        self.lock().reached
+    }
+
+    /// The stream is another one.
+    pub(super) fn begin_anew(&self) {
+        self.lock().reached = None;
+    }
+
+    /// Another group is in the place of the one before, and its stream does not have these any more.
+    pub(super) fn enter(&self, mark: String, deleted: &[String]) {
+        self.regrouped.store(false, Ordering::Relaxed);
+        let mut entries = self.lock();
+        entries.mark = mark;
+        for id in deleted {
+            if entries.open.remove(id) && entries.given.contains(id) {
+                entries.deleted.insert(id.clone());
+            }
+        }
+    }
+
+    /// Those of these that were deleted with their stream.
+    pub(crate) fn deleted(&self, ids: &[String]) -> Vec<String> {
+        let entries = self.lock();
+        ids.iter().filter(|id| entries.deleted.contains(*id)).cloned().collect()
+    }
+
+    /// Whether a group with this mark has taken the place of the one that the entries are of.
+    pub(crate) fn is_another(&self, mark: &str) -> bool {
+        !mark.is_empty() && self.lock().mark != mark
+    }
+
+    /// The source has to join the group anew.
+    pub(crate) fn regroup(&self) {
+        self.regrouped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_regrouped(&self) -> bool {
+        self.regrouped.load(Ordering::Relaxed)
     }
 
     /// The consumer's name has gone to another incarnation.
@@ -40,7 +128,7 @@ impl Held {
         self.replaced.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,15 +3,17 @@
 //! A task of its own, which ends with the source. Its troubles are not told: those of the source, on the same server,
 //! are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis_link::group::Beat;
+use redis_link::group::{Absent, Beat, Swept};
 use redis_link::{Link, Member};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::held::Held;
+use super::number;
 
 /// An autoscaler asks every 15 to 30 seconds.
 const FIGURES: Duration = Duration::from_secs(5);
@@ -32,12 +34,13 @@ impl Keeper {
                 ticks
             };
             let (mut beats, mut looks, mut sweeps) = (every(claim_idle / 3), every(FIGURES), every(claim_idle));
+            let mut missing = Missing::default();
             loop {
                 tokio::select! {
                     biased;
                     _ = beats.tick() => beat(&function, &member, &link, &held).await,
-                    _ = looks.tick() => figures(&function, &member, &link).await,
-                    _ = sweeps.tick() => sweep(&function, &member, &link, claim_idle * SILENT).await,
+                    _ = looks.tick() => figures(&function, &member, &link, &held).await,
+                    _ = sweeps.tick() => sweep(&function, &member, &link, claim_idle * SILENT, &mut missing).await,
                 }
             }
         }))
@@ -56,17 +59,22 @@ async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
         return;
     }
     let ids: Vec<String> = held.ids().into_iter().collect();
-    match member.beat(link, &ids).await {
+    match member.beat(link, &held.mark(), &ids).await {
         Ok(Beat::Lost(lost)) if lost.is_empty() => {}
-        // settled meanwhile, or claimed by others while this process did not run
-        Ok(Beat::Lost(lost)) => tracing::debug!(function, entries = ?lost, "not this consumer's any more"),
+        Ok(Beat::Lost(lost)) => {
+            // settled meanwhile, or claimed by others while this process did not run
+            tracing::debug!(function, entries = ?lost, "not this consumer's any more");
+            held.close(&lost);
+        }
+        Ok(Beat::Regrouped) => held.regroup(),
         Ok(Beat::Replaced) => held.replace(),
         Err(error) => tracing::debug!(function, "no heartbeat: {error}"),
     }
 }
 
-async fn figures(function: &str, member: &Member, link: &Link) {
+async fn figures(function: &str, member: &Member, link: &Link, held: &Held) {
     let Ok(figures) = member.figures(link).await else { return };
+    held.reach(figures.reached.as_deref().and_then(number));
     let gauge = |name: &'static str| metrics::gauge!(name, "function" => function.to_owned());
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
     {
@@ -77,10 +85,34 @@ async fn figures(function: &str, member: &Member, link: &Link) {
     }
 }
 
-async fn sweep(function: &str, member: &Member, link: &Link, idle: Duration) {
-    if let Ok(gone) = member.sweep(link, idle).await
-        && !gone.is_empty()
-    {
-        tracing::debug!(function, consumers = ?gone, "removed consumers that were idle and owned nothing");
+async fn sweep(function: &str, member: &Member, link: &Link, idle: Duration, missing: &mut Missing) {
+    if let Ok(Swept { removed, absent }) = member.sweep(link, idle, &missing.dead(idle)).await {
+        if !removed.is_empty() {
+            tracing::debug!(function, consumers = ?removed, "removed consumers that were idle and owned nothing");
+        }
+        missing.note(absent);
+    }
+}
+
+/// Consumers that are registered and that the group does not have, and since when. A group that was deleted takes its
+/// consumers along, not the register. Whoever lives is back in the group with its next read, within seconds.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<Absent, Instant>);
+
+impl Missing {
+    /// Those that have been missing for that long.
+    fn dead(&self, idle: Duration) -> Vec<Absent> {
+        self.0.iter().filter(|(_, since)| since.elapsed() >= idle).map(|(absent, _)| absent.clone()).collect()
+    }
+
+    /// A consumer that was back in between, or has another incarnation, begins anew.
+    fn note(&mut self, absent: Vec<Absent>) {
+        let now = Instant::now();
+        let before = std::mem::take(&mut self.0);
+        self.0 = absent
+            .into_iter()
+            .map(|one| (before.get(&one).copied().unwrap_or(now), one))
+            .map(|(at, one)| (one, at))
+            .collect();
     }
 }

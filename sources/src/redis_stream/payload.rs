@@ -7,7 +7,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 /// Names and values of an entry.
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The value of `field`, the first of that name; None where there is none. Without a field's name an object of all of
 /// them, in order, with texts as values. Bytes that are no UTF-8 stay what they are: the event is malformed then, and
@@ -51,7 +51,7 @@ pub(super) fn fields(payload: &Payload, field: Option<&str>) -> Result<Fields, S
 }
 
 /// What a commit adds in one entry.
-const MOST_FIELDS: usize = redis_link::commit::LARGEST;
+pub(super) const MOST_FIELDS: usize = redis_link::commit::LARGEST;
 
 /// Reads an object in its order, each member as often as it is there.
 struct Members;

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use runtime_core::config::Settings;
 use runtime_core::config::settings::{ErrorOptions, FunctionSettings, Then};
 use runtime_core::contract::{
-    Batch, DeadLetters, Delivery, Event, Facts, Fault, Filed, Pull, Receipt, Settle, Source, StateKey, StateStore,
-    Verdict,
+    Batch, DeadLetters, Delivery, Facts, Fault, Filed, Lease, Pull, Receipt, Settle, Source, StateKey, StateStore,
+    Tenure, Verdict,
 };
 use runtime_core::engine::{Board, End, assemble, run as run_function, stop};
 use tokio::time::Instant;
@@ -55,13 +55,22 @@ pub(super) async fn run(
         parts = assemble(function, &around, &board) => parts?,
         () = stop.requested() => (context.leave)(STOPPED),
     };
-    if let Err(fault) = free(&*parts.state).await {
+    let has_lease = parts.state.durable() && parts.state_key.is_none();
+    let lease = has_lease.then(|| parts.state.lease()).flatten();
+    let free = async {
+        free(&*parts.state).await?;
+        match &lease {
+            Some(lease) => hold(&function.name, &**lease).await,
+            None => Ok(()),
+        }
+    };
+    if let Err(fault) = free.await {
         parts.function.close().await?;
         return Err(fault);
     }
     let tally = Arc::new(Tally::default());
     parts.source = Box::new(Letters {
-        facts: parts.source.facts(),
+        source: parts.source,
         place: Arc::clone(&place),
         wanted,
         page: first.into(),
@@ -104,6 +113,27 @@ async fn free(state: &dyn StateStore) -> Result<(), Fault> {
     }
 }
 
+/// Gets the lease of the state, with the same patience. The run, whose lease it is as well, would wait without end.
+async fn hold(function: &str, lease: &dyn Lease) -> Result<(), Fault> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let fault = match lease.hold().await {
+            Ok(Tenure::Mine { .. }) => return Ok(()),
+            Ok(Tenure::Other { holder, left }) => Fault::backend(format!(
+                "the state of function '{function}' is in use by process {holder}: stop that one first; one that ended \
+                 without giving it back has it for another {:.0} s",
+                left.as_secs_f64().ceil()
+            )),
+            Err(fault) if fault.retry() => fault,
+            Err(fault) => return Err(fault),
+        };
+        if Instant::now() >= end {
+            return Err(fault);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// What became of the letters.
 #[derive(Default)]
 struct Tally {
@@ -120,8 +150,9 @@ impl Tally {
 
 /// A source of letters: each a batch of its own, so that what is done is removed at once.
 struct Letters {
-    /// Those of the source that they came from: the function's context is to look the same.
-    facts: Facts,
+    /// The one that they came from, which is not read: it knows what event a letter is, and the function's context is to
+    /// look the same.
+    source: Box<dyn Source>,
     place: Arc<dyn DeadLetters>,
     wanted: Wanted,
     page: VecDeque<Filed>,
@@ -147,12 +178,12 @@ impl Source for Letters {
             tally: Arc::clone(&self.tally),
             stdout: Arc::clone(&self.stdout),
         };
-        let events = vec![Event::new(letter.event, letter.payload)];
+        let events = vec![self.source.event(&letter)];
         Ok(Pull::Batch(Batch { events, receipt: Receipt::new(tried), skipped: 0 }))
     }
 
     fn facts(&self) -> Facts {
-        self.facts.clone()
+        self.source.facts()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use runtime_core::config::Settings;
 use runtime_core::config::settings::FunctionSettings;
-use runtime_core::contract::{DeadLetters, Fault, Payload, Source};
+use runtime_core::contract::{DeadLetters, Fault, Letter, Source};
 
 use super::{NOT_ALL, Wanted, counted, refused, site};
 use crate::args::DlqChoice;
@@ -40,13 +40,25 @@ impl Way {
     }
 
     /// Feeds the letters back; the exit code.
-    pub(super) async fn feed(self, context: &Context, place: &dyn DeadLetters, which: &DlqChoice) -> Result<u8, Fault> {
+    pub(super) async fn feed(
+        mut self,
+        context: &Context,
+        place: &dyn DeadLetters,
+        which: &DlqChoice,
+    ) -> Result<u8, Fault> {
         let mut wanted = Wanted::new(place, which).await?;
-        let (mut fed, mut code) = (0, 0);
+        let (mut fed, mut code, mut told) = (0, 0, false);
         while let Some(page) = wanted.next(place).await? {
+            if !std::mem::replace(&mut told, true)
+                && let Some(others) = self.source.also_fed().await?
+            {
+                say(&format!(
+                    "warning: each becomes a new entry, which goes to {others} as well; with --here this process runs them itself"
+                ));
+            }
             let mut parts = Vec::with_capacity(page.len());
             for filed in page {
-                match self.part(&filed.letter.payload) {
+                match self.part(&filed.letter) {
                     Ok(part) => parts.push((filed.id, part)),
                     Err(fault) => code = refused(&filed.id, &fault).max(code),
                 }
@@ -63,8 +75,8 @@ impl Way {
         Ok(code.max(wanted.code()))
     }
 
-    fn part(&self, payload: &Payload) -> Result<Box<dyn std::any::Any + Send>, Fault> {
-        let parts = self.source.feed(std::slice::from_ref(payload))?;
+    fn part(&self, letter: &Letter) -> Result<Box<dyn std::any::Any + Send>, Fault> {
+        let parts = self.source.feed(std::slice::from_ref(letter))?;
         let part = parts.and_then(|mut parts| parts.pop());
         part.ok_or_else(|| Fault::internal(format!("source '{}' takes no events back", self.name)))
     }

@@ -62,6 +62,9 @@ pub(super) fn printed(filed: &Filed) -> String {
             block(&mut text, "payload, which is no UTF-8", &letter.payload.escape_ascii().to_string());
         }
     }
+    if let Some(original) = &letter.original {
+        block(&mut text, "as the source had it", original);
+    }
     if let Some(report) = &letter.report {
         block(&mut text, "traceback", report);
     }
@@ -101,6 +104,7 @@ mod tests {
         let letter = Letter {
             event: "5-0".to_owned(),
             payload: "{\"n\": \"\u{1b}[31m\"}".into(),
+            original: None,
             error: "ValueError: no\nat all".to_owned(),
             report: Some("Traceback:\n  line 1".to_owned()),
             revision: None,

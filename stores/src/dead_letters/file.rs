@@ -1,7 +1,8 @@
 //! Dead letters in a file of JSON lines.
 //!
 //! One object for each letter, with the keys `id`, `event`, `failed_at` (RFC 3339, UTC), `attempts`, `origin`, `revision`,
-//! `error`, `traceback` and `payload`, or `payload_base64` where the payload is no text. New ones come last. The lock on
+//! `error`, `traceback` and `payload`, or `payload_base64` where the payload is no text, and `original` where the payload is
+//! not all that the source had. New ones come last. The lock on
 //! `PATH.lock` lets one process at a time at the file, for as long as it writes.
 //!
 //! Delivery: a letter is on the disk before its event is let go; one may be there twice after a crash in between. While

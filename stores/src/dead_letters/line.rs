@@ -31,6 +31,8 @@ struct Line {
     payload: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payload_base64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
 }
 
 /// What a line is.
@@ -60,6 +62,7 @@ pub(super) fn write(id: &str, letter: &Letter) -> Result<String, serde_json::Err
         traceback: letter.report,
         payload,
         payload_base64,
+        original: letter.original,
     };
     serde_json::to_string(&line)
 }
@@ -84,6 +87,7 @@ pub(super) fn read(line: &[u8]) -> Found {
     let letter = Letter {
         event: line.event,
         payload: payload.into(),
+        original: line.original,
         error: line.error,
         report: line.traceback,
         revision: line.revision,
@@ -116,6 +120,7 @@ mod tests {
         let letter = Letter {
             event: "7-0".to_owned(),
             payload: "{\"n\": 1}\n".into(),
+            original: None,
             error: "ValueError: \"é\"".to_owned(),
             report: Some("Traceback:\n  line 1".to_owned()),
             revision: None,
@@ -123,8 +128,12 @@ mod tests {
             origin: "file events.jsonl".to_owned(),
             failed_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_466_129_023),
         };
-        let binary =
-            Letter { payload: vec![0xff, 0x00, b'\n'].into(), revision: Some("ab".to_owned()), ..letter.clone() };
+        let binary = Letter {
+            payload: vec![0xff, 0x00, b'\n'].into(),
+            revision: Some("ab".to_owned()),
+            original: Some("[[\"a\",\"b\"]]\n".to_owned()),
+            ..letter.clone()
+        };
         for letter in [letter, binary] {
             let line = write("5-1", &letter).unwrap();
             let line = line.as_bytes();

@@ -1,7 +1,8 @@
 //! Dead letters in a Redis stream.
 //!
-//! One entry for each letter, with the fields `event`, `payload`, `error`, `traceback`, `revision`, `attempts`, `origin` and
-//! `failed_at` (RFC 3339, UTC); those of which nothing is known are left out. A letter's id is that of its entry.
+//! One entry for each letter, with the fields `event`, `payload`, `original` (where the payload is not all that the source
+//! had), `error`, `traceback`, `revision`, `attempts`, `origin` and `failed_at` (RFC 3339, UTC); those of which nothing is
+//! known are left out. A letter's id is that of its entry.
 //!
 //! Delivery: where source, state, sinks and letters are on one server, a letter is added in the same transaction that
 //! acknowledges its event: it is there exactly once. Elsewhere one may be there twice after a lost answer. While the
@@ -178,6 +179,7 @@ impl Redis {
         let letter = Letter {
             event: text("event").unwrap_or_default(),
             payload: payload.into(),
+            original: text("original"),
             error: text("error").unwrap_or_default(),
             report: text("traceback"),
             revision: text("revision"),
@@ -193,9 +195,10 @@ impl Redis {
 
 /// Names and values of the entry of a letter.
 fn fields(letter: &Letter) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let Letter { event, payload, error, report, revision, attempts, origin, failed_at } = letter;
-    let mut fields: Vec<(&str, Vec<u8>)> =
-        vec![("event", event.clone().into()), ("payload", payload.to_vec()), ("error", error.clone().into())];
+    let Letter { event, payload, original, error, report, revision, attempts, origin, failed_at } = letter;
+    let mut fields: Vec<(&str, Vec<u8>)> = vec![("event", event.clone().into()), ("payload", payload.to_vec())];
+    fields.extend(original.clone().map(|original| ("original", original.into())));
+    fields.push(("error", error.clone().into()));
     fields.extend(report.clone().map(|report| ("traceback", report.into())));
     fields.extend(revision.clone().map(|revision| ("revision", revision.into())));
     fields.push(("attempts", attempts.to_string().into()));

@@ -103,7 +103,11 @@ fn bad_input() {
         .map(|letter| (letter["event"].clone(), letter["payload"].clone(), letter["attempts"].clone()))
         .collect();
     let letter = |id: &str, payload: &str| (id.to_owned(), payload.to_owned(), "1".to_owned());
-    assert_eq!(letters, [letter("1-2", "{"), letter("1-3", "")]);
+    // what is found to be no event before the call is given up before the call
+    assert_eq!(letters, [letter("1-3", r#"{"other":"{}"}"#), letter("1-2", "{")]);
+    let letter = &dead(&mut redis)[0];
+    assert_eq!(letter["error"], "the entry has no field 'data'; it has 'other'");
+    assert_eq!(letter["original"], r#"[["other","{}"]]"#);
     wait_counts(
         &mut vm,
         &[
@@ -277,6 +281,31 @@ fn ownership_lost() {
     let last = left(&mut redis).outputs.pop().unwrap();
     assert_eq!(last, ("1-2".to_owned(), json!({"i": 2, "n": 2, "life": "first"})));
     assert_eq!(dead(&mut redis), []);
+}
+
+/// The group is deleted while a call of it is under way, and while another event waits for its next attempt.
+#[test]
+fn group_deleted() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bed = of_stream(&server, "errors.backoff = \"300ms\"");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut vm = bed.start();
+    add(&mut redis, &[event(1, "")]);
+    wait_done(&mut redis, &vm);
+    add(&mut redis, &[event(2, "raise once"), event(3, "sleep"), event(4, "")]);
+    wait_call(&vm, 3, 1);
+    let () = redis::cmd("XGROUP").arg(&["DESTROY", "in", "vm"]).query(&mut redis).unwrap();
+    std::fs::remove_file(vm.folder.path().join("sleep")).unwrap();
+    add(&mut redis, &[event(5, "")]);
+    wait_done(&mut redis, &vm);
+    let mut done: Vec<_> = left(&mut redis).outputs.iter().map(|(id, _)| id.clone()).collect();
+    done.sort_unstable();
+    assert_eq!(done, ["1-1", "1-2", "1-3", "1-4", "1-5"], "each of them once");
+    assert_eq!(state(&mut redis).unwrap().0, 5);
+    vm.wait_lines(&["WARN", "group 'vm' of stream 'in' was gone; a new one begins after 1-"], 1);
+    assert_eq!(vm.lines(&["others have claimed"]), 0, "{}", vm.running.written());
+    wait_counts(&mut vm, &[("fenced_total", "", 0), ("dead_letters_total", "", 0)]);
 }
 
 /// The same where the other one has the stopped one's name.

@@ -96,7 +96,7 @@ impl Batch {
             let (attempt, deliveries, received) = (rest.u32()?, rest.u32()?, clock::instant(rest.u64()?));
             let (id, payload) = (rest.text()?, rest.bytes()?);
             let key = rest.option(Rest::text)?.map(Into::into);
-            Ok(Event { id, payload, attempt, deliveries, received, fingerprint: None, key })
+            Ok(Event { id, payload, attempt, deliveries, received, fingerprint: None, key, original: None, flaw: None })
         })?;
         rest.end()?;
         let keep = kept.is_some();
