@@ -218,7 +218,14 @@ impl Kept {
     fn lose<L: Live>(&mut self, live: &mut L, key: &StateKey, fault: &Fault) {
         live.forget(key);
         self.drop_all_of(key);
-        self.unreadable.insert(key.clone(), fault.chain());
+        let which = key.0.as_ref().map(|key| format!(" for '{key}'")).unwrap_or_default();
+        let reason = format!(
+            "the state of function '{}'{which} cannot be read, and is not written over: run what can read it, or remove \
+             it from the store: {}",
+            self.function,
+            fault.chain()
+        );
+        self.unreadable.insert(key.clone(), reason);
     }
 
     /// The state as it is becomes the mark.
@@ -327,8 +334,9 @@ impl<L: Live> Run<'_, L> {
             let Some(mark) = kept.marks.get(&key) else { return };
             if let Err(fault) = self.live.restore(&key, mark) {
                 kept.lose(self.live, &key, &fault);
+                let reason = kept.unreadable.get(&key).cloned().unwrap_or_default();
                 for index in std::mem::take(&mut self.used[place].since) {
-                    self.outcomes[index].returned = Returned::Failed(Fault::function(fault.chain()));
+                    self.outcomes[index].returned = Returned::Failed(Fault::function(reason.clone()));
                 }
                 return;
             }

@@ -113,6 +113,21 @@ impl Settings {
         self.target(other.address, other.db.unwrap_or_default(), credentials)
     }
 
+    /// Server and database, whoever one is there: the same wherever two components would meet the same keys. None where
+    /// these settings say no place. Reads no file.
+    #[must_use]
+    pub fn server(&self, url_override: Option<&str>) -> Option<String> {
+        let (address, db) = match url_override.filter(|text| !text.is_empty()) {
+            Some(text) => parse_url("url", text).ok().map(|url| (url.address, url.db.unwrap_or_default()))?,
+            None => self.place().ok().map(|place| (place.address, place.db))?,
+        };
+        let place = address.to_string();
+        Some(match address {
+            Address::Tcp { .. } => format!("{}/{db}", place.to_ascii_lowercase()),
+            Address::Unix(_) => format!("{place}/{db}"),
+        })
+    }
+
     /// Every option that is wrong, without its table's name, each with a sentence that goes after its name. Contacts
     /// nothing. With `url_override` only that url is judged, under the name `url`.
     #[must_use]
@@ -437,6 +452,20 @@ mod tests {
         }
         assert_eq!(with("redis://:own@cache").password().as_deref(), Some("own"));
         assert_eq!(with("redis://:own@cache").username(), None);
+    }
+
+    #[test]
+    fn a_server_is_the_same_for_every_user() {
+        let settings = from_json(serde_json::json!({ "host": "Cache", "password_file": "/no/such/file", "db": 1 }));
+        let server = |url| settings.server(Some(url));
+        assert_eq!(settings.server(None).as_deref(), Some("cache:6379/1"));
+        for same in ["redis://me:s3cret@cache/1", "rediss://cache:6379/1"] {
+            assert_eq!(server(same), settings.server(None), "{same}");
+        }
+        for other in ["redis://cache", "redis://cache:7000/1", "unix:/run/cache?db=1"] {
+            assert!(server(other).is_some() && server(other) != settings.server(None), "{other}");
+        }
+        assert_eq!(server("http://cache"), None);
     }
 
     #[test]

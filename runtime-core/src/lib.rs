@@ -34,4 +34,4 @@ pub mod scratch;
 pub mod testkit;
 
 pub use contract::Fault;
-pub use registry::{Entry, Kind, Registry, Shared, Site};
+pub use registry::{Around, Entry, Kind, Registry, Shared, Site};

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::claims::Claim;
 use crate::config::reserved;
 use crate::config::section::{self, Concern, Problem, Section};
 use crate::config::settings::{ReloadOptions, StateOptions};
@@ -95,6 +96,17 @@ pub trait Kind: 'static {
         Vec::new()
     }
 
+    /// The same of its options together with those that all components of its role have.
+    fn review_beside(_config: &Self::Config, _common: &<Self::Role as Role>::Common) -> Vec<Concern> {
+        Vec::new()
+    }
+
+    /// What it works with outside of the process, so that two functions, or two parts of one, are not given the same by
+    /// mistake. Contacts nothing; what cannot be told is left out.
+    fn claims(_config: &Self::Config, _common: &<Self::Role as Role>::Common, _around: &Around<'_>) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Makes the component. Contacts nothing yet: that is for `check`, which the engine calls.
     fn build(config: Self::Config, site: &Site<'_>) -> impl Future<Output = Result<Box<Self::Role>, Fault>> + Send;
 }
@@ -117,11 +129,28 @@ impl Site<'_> {
     /// # Errors
     /// The first problem of the table. All of them were reported before anything was built.
     pub fn table<T: DeserializeOwned + JsonSchema + Default>(&self, name: &str) -> Result<T, Fault> {
-        let Some(section) = self.shared.iter().find(|section| section.path() == name) else {
-            return Ok(T::default());
-        };
-        section.parse(&[]).map_err(first)
+        shared_table(self.shared, name).map_err(first)
     }
+}
+
+/// What is known of a component's surroundings before anything is built.
+pub struct Around<'a> {
+    /// The function that it belongs to.
+    pub function: &'a str,
+    /// The tables that several components share.
+    pub shared: &'a [Section],
+}
+
+impl Around<'_> {
+    /// The shared table of this name, typed; none where it has problems, which are told elsewhere.
+    #[must_use]
+    pub fn table<T: DeserializeOwned + JsonSchema + Default>(&self, name: &str) -> Option<T> {
+        shared_table(self.shared, name).ok()
+    }
+}
+
+fn shared_table<T: DeserializeOwned + JsonSchema + Default>(shared: &[Section], name: &str) -> Result<T, Vec<Problem>> {
+    shared.iter().find(|section| section.path() == name).map_or_else(|| Ok(T::default()), |section| section.parse(&[]))
 }
 
 fn first(problems: Vec<Problem>) -> Fault {
@@ -153,6 +182,8 @@ pub struct Entry<R: ?Sized + 'static> {
     pub schema: fn() -> schemars::Schema,
     /// All problems of its table, without building anything.
     pub check: fn(&Section) -> Vec<Problem>,
+    /// What it would work with outside of the process.
+    pub claims: fn(&Section, &Around<'_>) -> Vec<Claim>,
     /// Parses the table and builds the component.
     pub build: Build<R>,
 }
@@ -172,6 +203,7 @@ impl<R: Role + ?Sized> Entry<R> {
             durable: K::DURABLE,
             schema: schema::<K>,
             check: check::<K>,
+            claims: claims::<K>,
             build: build::<K>,
         }
     }
@@ -184,10 +216,16 @@ fn schema<K: Kind>() -> schemars::Schema {
 fn check<K: Kind>(section: &Section) -> Vec<Problem> {
     let (config, mut problems) = own::<K>(section);
     if let Some(config) = config {
-        let further = section.further(K::review(&config), &problems);
+        let mut concerns = K::review(&config);
+        concerns.extend(K::review_beside(&config, &common::<K>(section)));
+        let further = section.further(concerns, &problems);
         problems.extend(further);
     }
     problems
+}
+
+fn claims<K: Kind>(section: &Section, around: &Around<'_>) -> Vec<Claim> {
+    own::<K>(section).0.map(|config| K::claims(&config, &common::<K>(section), around)).unwrap_or_default()
 }
 
 fn build<'a, K: Kind>(section: &'a Section, site: &'a Site<'a>) -> BoxFuture<'a, Result<Box<K::Role>, Fault>> {
@@ -197,6 +235,11 @@ fn build<'a, K: Kind>(section: &'a Section, site: &'a Site<'a>) -> BoxFuture<'a,
             (_, problems) => Err(first(problems)),
         }
     })
+}
+
+/// The options that it has in common with all components of its role; their problems are told by whoever acts on them.
+fn common<K: Kind>(section: &Section) -> <K::Role as Role>::Common {
+    section.split::<<K::Role as Role>::Common>().0.read(&[]).0.unwrap_or_default()
 }
 
 /// The component's own options, beside those that it shares with all of its role.

@@ -15,9 +15,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Output, Sink};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -51,6 +52,10 @@ impl Kind for Lines {
             return vec![Concern::new("path", "empty; name the file that results are appended to")];
         }
         Vec::new()
+    }
+
+    fn claims(config: &Config, _: &Nothing, _: &Around<'_>) -> Vec<Claim> {
+        vec![Claim::file("path", Hold::Writes, &config.path)]
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {

@@ -18,10 +18,11 @@ use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::Link;
 use redis_link::commit::Write;
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Domain, Facts, Output, Sink};
 use runtime_core::options::{Span, Template};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -70,6 +71,14 @@ impl Kind for RedisKey {
         }
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
+    }
+
+    /// Which key a placeholder leads to is known with each result alone.
+    fn claims(config: &Config, _: &Nothing, around: &Around<'_>) -> Vec<Claim> {
+        let Config { key, url, .. } = config;
+        let constant = Some(key.as_str()).filter(|_| key.is_constant());
+        let claim = |key| shared::claim(around, url.as_deref(), "key", Hold::Writes, key, format!("key '{key}'"));
+        constant.and_then(claim).into_iter().collect()
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {

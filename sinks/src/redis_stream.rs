@@ -17,10 +17,11 @@ use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::commit::Write;
 use redis_link::{Link, Trouble};
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Domain, Facts, Output, Sink};
 use runtime_core::options::Template;
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -78,6 +79,14 @@ impl Kind for RedisStream {
         }
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
+    }
+
+    /// Which key a placeholder leads to is known with each result alone.
+    fn claims(config: &Config, _: &Nothing, around: &Around<'_>) -> Vec<Claim> {
+        let Config { stream, url, .. } = config;
+        let constant = Some(stream.as_str()).filter(|_| stream.is_constant());
+        let claim = |key| shared::claim(around, url.as_deref(), "stream", Hold::Writes, key, format!("stream '{key}'"));
+        constant.and_then(claim).into_iter().collect()
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use redis_link::{LinkError, Settings, Target, Trouble};
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::Output;
 use runtime_core::options::Template;
-use runtime_core::{Fault, Site};
+use runtime_core::{Around, Fault, Site};
 
 /// What is wrong with the option `url`.
 pub(crate) fn concerns_of(url: Option<&str>) -> Vec<Concern> {
@@ -18,6 +18,19 @@ pub(crate) fn concerns_of(url: Option<&str>) -> Vec<Concern> {
 pub(crate) fn target(site: &Site<'_>, url: Option<&str>) -> Result<Target, Fault> {
     let settings: Settings = site.table("redis")?;
     settings.resolve(url).map_err(|error| Fault::config(error.to_string()))
+}
+
+/// What a component does with a key of its server; nothing where that is not known.
+pub(crate) fn claim(
+    around: &Around<'_>,
+    url: Option<&str>,
+    option: &'static str,
+    hold: Hold,
+    key: &str,
+    thing: impl Into<String>,
+) -> Option<Claim> {
+    let server = around.table::<Settings>("redis")?.server(url)?;
+    Some(Claim::new(option, hold, &format!("redis {server}"), key, thing))
 }
 
 /// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key replaced.

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Batch, Delivery, Event, Pull, Receipt, Source};
 use runtime_core::options::Span;
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
@@ -139,6 +140,11 @@ impl Kind for Lines {
             .then(|| Concern::new("path", "is empty; name a file of JSON lines, or '-' for standard input"))
             .into_iter()
             .collect()
+    }
+
+    fn claims(config: &Config, _: &Nothing, _: &Around<'_>) -> Vec<Claim> {
+        let file = Some(&config.path).filter(|path| *path != Path::new("-"));
+        file.map(|path| Claim::file("path", Hold::Reads, path)).into_iter().collect()
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {

@@ -27,10 +27,11 @@ use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::{Lease, Link};
 use runtime_core::change::{Change, Fingerprint, Look};
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{self, Batch, Delivery, Domain, Event, Facts, Payload, Pull, Source, Transaction};
 use runtime_core::options::Span;
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -145,6 +146,11 @@ impl Kind for RedisKey {
         }
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
+    }
+
+    fn claims(config: &Config, _: &Nothing, around: &Around<'_>) -> Vec<Claim> {
+        let Config { key, url, .. } = config;
+        shared::claim(around, url.as_deref(), "key", Hold::Reads, key, format!("key '{key}'")).into_iter().collect()
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {

@@ -32,10 +32,11 @@ use async_trait::async_trait;
 use redis_link::commit::Write;
 use redis_link::group::{Entry as StreamEntry, is_gone};
 use redis_link::{Blocking, Link, LinkError, Member};
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Delivery, Domain, Event, Facts, Letter, Pull, Source, Transaction};
 use runtime_core::options::Span;
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -188,6 +189,20 @@ impl Kind for RedisStream {
         }
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
+    }
+
+    fn claims(config: &Config, _: &Nothing, around: &Around<'_>) -> Vec<Claim> {
+        let Config { stream, group, url, .. } = config;
+        let group = group.as_deref().unwrap_or(around.function);
+        let claim = |option, hold, key: &str, thing| shared::claim(around, url.as_deref(), option, hold, key, thing);
+        let alone = Hold::Alone("each entry would go to one of the two functions only");
+        [
+            claim("stream", Hold::Reads, stream, format!("stream '{stream}'")),
+            claim("group", alone, &format!("{stream} {group}"), format!("group '{group}' of stream '{stream}'")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Source>, Fault> {

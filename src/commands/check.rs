@@ -77,10 +77,14 @@ async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fa
         {
             failed(".state".to_owned(), fault);
         }
-        if let Some(letters) = &parts.dead_letters
-            && let Err(fault) = letters.list(None, 1).await
-        {
-            failed(".dead_letters".to_owned(), fault);
+        if let Some(letters) = &parts.dead_letters {
+            let looked = match letters.check().await {
+                Ok(()) => letters.list(None, 1).await.map(drop),
+                unusable => unusable,
+            };
+            if let Err(fault) = looked {
+                failed(".dead_letters".to_owned(), fault);
+            }
         }
         for (label, sink) in &mut parts.sinks {
             if let Err(fault) = sink.check().await {

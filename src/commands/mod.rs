@@ -85,8 +85,9 @@ fn say(text: &str) {
 impl Context {
     /// The configuration, checked. Where it is wrong, that was said, and the exit code is the error.
     fn configured(&self, args: &ConfigArgs) -> Result<(Layered, Settings), u8> {
-        let layered = configuration::layered(args, &*self.variables).map_err(|fault| refuse(&fault))?;
+        let mut layered = configuration::layered(args, &*self.variables).map_err(|fault| refuse(&fault))?;
         let settings = layered.settings().map_err(|problems| refuse_all(&problems))?;
+        layered.warnings.extend(settings.warnings.iter().map(ToString::to_string));
         Ok((layered, settings))
     }
 

@@ -12,6 +12,9 @@ pub mod file;
 mod line;
 pub mod redis;
 
+/// What becomes of two functions that keep their letters in one place: a letter does not say whose it is.
+const SHARED: &str = "'gaugefn dlq replay' would give each of the two functions the letters of both";
+
 /// A moment as RFC 3339 has it, in UTC, to the millisecond: people read it, and texts sort as the moments do.
 pub fn stamp(moment: SystemTime) -> String {
     DateTime::<Utc>::from(moment).to_rfc3339_opts(SecondsFormat::Millis, true)

@@ -36,6 +36,9 @@ pub(crate) fn trouble(what: &str, verb: &str, path: &Path, error: std::io::Error
         ErrorKind::PermissionDenied => Fault::backend(format!(
             "cannot {verb} {what} '{shown}': permission denied; let this user write to its folder"
         )),
+        ErrorKind::IsADirectory => Fault::backend(format!(
+            "cannot {verb} {what} '{shown}': it is a folder; name a file in it, or another path"
+        )),
         _ => Fault::backend(format!("cannot {verb} {what} '{shown}': check its disk")).caused_by(error),
     }
 }

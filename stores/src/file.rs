@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::settings::StateOptions;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Found, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -69,7 +70,14 @@ impl Kind for File {
                 format!("'{ttl}' is too short; the least is 1s, and without the option a state is kept for good");
             concerns.push(Concern::new("ttl", message));
         }
+        concerns.extend(limit::concern(config.max_bytes));
         concerns
+    }
+
+    /// Also with `key`: the lock is one for all states.
+    fn claims(config: &Config, _: &StateOptions, _: &Around<'_>) -> Vec<Claim> {
+        let alone = Hold::Alone("one of the two functions would wait for it for ever");
+        vec![Claim::file("path", alone, &config.path)]
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {

@@ -1,6 +1,7 @@
 //! How large a state may become.
 
 use runtime_core::Fault;
+use runtime_core::config::Concern;
 use runtime_core::contract::{Env, StateKey, Versioned};
 use runtime_core::options::Size;
 
@@ -8,6 +9,11 @@ use runtime_core::options::Size;
 /// is written with every batch.
 pub(crate) const fn default_max_bytes() -> Size {
     Size(1 << 20)
+}
+
+/// What is wrong with the option `max_bytes`.
+pub(crate) fn concern(most: Size) -> Option<Concern> {
+    (most.0 == 0).then(|| Concern::new("max_bytes", "'0' has room for no state; leave the option out for 1MiB"))
 }
 
 /// The size of a state is that of its texts.

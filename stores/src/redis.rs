@@ -23,10 +23,11 @@ use async_trait::async_trait;
 use redis::Value;
 use redis_link::commit::{Commit, Keep, StateWrite, Token, Verdict};
 use redis_link::{Link, LinkError, Settings, Trouble};
-use runtime_core::config::Concern;
+use runtime_core::config::settings::StateOptions;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Domain, Found, Lease, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -53,9 +54,10 @@ pub struct Config {
     #[serde(default = "limit::default_max_bytes")]
     max_bytes: Size,
     /// Without `key`: how long a process that has fallen silent still has the state, before another one goes on with
-    /// it; at least 100ms. With `key` processes share the states.
-    #[serde(default = "default_lease")]
-    lease: Span,
+    /// it; at least 100ms. With `key` processes share the states, and it is refused.
+    #[serde(default)]
+    #[schemars(extend("x-default" = "`10s`"))]
+    lease: Option<Span>,
     /// Another server than that of `[redis]`.
     #[schemars(extend("x-secret" = true))]
     #[serde(default)]
@@ -63,9 +65,7 @@ pub struct Config {
 }
 
 /// It is asked for three times as often, so that it outlives a restart of the server or a long pause of the process.
-const fn default_lease() -> Span {
-    Span::seconds(10)
-}
+const LEASE: Duration = Duration::from_secs(10);
 
 /// Shorter ones are lost by a slow answer of the server.
 const SHORTEST_LEASE: Duration = Duration::from_millis(100);
@@ -101,10 +101,11 @@ impl Kind for Redis {
                 format!("'{ttl}' is too short; the least is 1ms, and without the option a state is kept for good");
             concerns.push(Concern::new("ttl", message));
         }
-        if config.lease.0 < SHORTEST_LEASE {
-            let message = format!("'{}' is too short; the least is 100ms, and some seconds are usual", config.lease);
+        if let Some(lease) = config.lease.filter(|lease| lease.0 < SHORTEST_LEASE) {
+            let message = format!("'{lease}' is too short; the least is 100ms, and some seconds are usual");
             concerns.push(Concern::new("lease", message));
         }
+        concerns.extend(limit::concern(config.max_bytes));
         if let Some(url) = config.url.as_deref() {
             let complaints = Settings::default().complaints(Some(url));
             concerns.extend(complaints.into_iter().map(|(_, sentence)| Concern::new("url", sentence)));
@@ -112,16 +113,40 @@ impl Kind for Redis {
         concerns
     }
 
+    fn review_beside(config: &Config, common: &StateOptions) -> Vec<Concern> {
+        let both = config.lease.zip(common.key.as_deref());
+        both.map(|(lease, key)| {
+            let message = format!(
+                "'{lease}' has no effect with state.key '{key}': processes share the states of its values; leave one out"
+            );
+            Concern::new("lease", message)
+        })
+        .into_iter()
+        .collect()
+    }
+
+    fn claims(config: &Config, common: &StateOptions, around: &Around<'_>) -> Vec<Claim> {
+        let hold = match common.key {
+            None => Hold::Alone("one of the two functions would stand by for ever"),
+            // versions guard each state
+            Some(_) => Hold::Writes,
+        };
+        let server = around.table::<Settings>("redis").and_then(|redis| redis.server(config.url.as_deref()));
+        let prefix = prefix(config, around.function);
+        let claim = |server| Claim::new("prefix", hold, &format!("redis {server}"), &prefix, format!("key '{prefix}'"));
+        server.map(claim).into_iter().collect()
+    }
+
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {
         let settings: Settings = site.table("redis")?;
         let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
         let function = site.function.to_owned();
         Ok(Box::new(Self {
-            prefix: config.prefix.unwrap_or_else(|| format!("gaugefn:state:{{{function}}}")),
+            prefix: prefix(&config, &function),
             function,
             ttl: config.ttl.map(|ttl| ttl.0),
             max_bytes: config.max_bytes,
-            lease: config.lease.0,
+            lease: config.lease.map_or(LEASE, |lease| lease.0),
             link: Link::new(target),
             known: Known::default(),
             incarnation: redis_link::incarnation(),
@@ -264,6 +289,11 @@ impl Redis {
 
 /// What the server says of one key; nothing where it has not answered.
 type Answer = Result<Option<Value>, LinkError>;
+
+/// The key of the hash, and what those of keyed states begin with.
+fn prefix(config: &Config, function: &str) -> String {
+    config.prefix.clone().unwrap_or_else(|| format!("gaugefn:state:{{{function}}}"))
+}
 
 /// Everything but a wrong setting may pass: a password is rotated, a replica promoted, a wrong key removed.
 fn fault(error: &LinkError) -> Fault {

@@ -335,3 +335,53 @@ async fn only_what_is_asked_for_is_dropped() {
     let length: usize = server.connection().xlen("dead").unwrap();
     assert!((100..300).contains(&length), "{length}");
 }
+
+#[tokio::test]
+async fn a_look_tells_whether_letters_could_be_kept_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.dead");
+    in_file(&path).await.check().await.unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "who only looks makes no files");
+    let place = in_file(&path).await;
+    place.put(&[letter("1")]).await.unwrap();
+    place.check().await.unwrap();
+    assert_eq!(events(&all(&*place).await), ["1"]);
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let fault = place.check().await.unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        format!(
+            "cannot write dead letters' file '{}': it is a folder; name a file in it, or another path",
+            path.display()
+        )
+    );
+    assert!(fault.retry());
+    fs::remove_dir(&path).unwrap();
+    place.check().await.unwrap();
+
+    let missing = folder.path().join("none/vm.dead");
+    let fault = in_file(&missing).await.check().await.unwrap_err();
+    assert_eq!((fault.blame(), fault.retry()), (Blame::File, false));
+    assert_eq!(
+        fault.to_string(),
+        format!("dead letters' file '{}': its folder does not exist; make it, or name another path", missing.display())
+    );
+}
+
+#[tokio::test]
+async fn a_look_tells_whether_letters_could_be_kept_in_a_stream() {
+    let server = RedisServer::start();
+    let place = in_redis(&server).await;
+    place.check().await.unwrap();
+    let mut redis = server.connection();
+    let there: bool = redis.exists("gaugefn:dead:{vm}").unwrap();
+    assert!(!there, "who only looks makes no stream");
+    let () = redis.set("gaugefn:dead:{vm}", "x").unwrap();
+    let fault = place.check().await.unwrap_err();
+    assert!(fault.to_string().contains("'gaugefn:dead:{vm}'") && fault.retry(), "{fault}");
+    let () = redis.del("gaugefn:dead:{vm}").unwrap();
+    place.put(&[letter("1")]).await.unwrap();
+    place.check().await.unwrap();
+}

@@ -1,13 +1,13 @@
 //! `gaugefn dlq`: events that failed for good are listed, shown, tried again and deleted.
 
-use crate::support::bed::{Bed, PATIENCE};
+use crate::support::bed::{Bed, PATIENCE, Vm};
 use crate::support::gaugefn::{Gaugefn, Output};
 use crate::support::redis::RedisServer;
 use crate::support::wait::eventually;
 use redis::Commands;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::fs::{read_to_string, write};
+use std::fs::{create_dir, read_to_string, remove_dir, write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -387,4 +387,43 @@ fn the_function_of_the_environment_has_them_too() {
     let away = of_environment(&["ls", "default"], &server);
     assert_eq!((away.status.code(), away.stdout.as_str()), (Some(69), ""), "{away:?}");
     assert!(away.stderr.starts_with("gaugefn: redis at 127.0.0.1:"), "{away:?}");
+}
+
+#[test]
+fn letters_that_could_not_be_kept_show_at_the_start() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let check = |vm: &Vm| {
+        let command = Gaugefn::command().args(["check", "--connect", "--config", "gaugefn.toml"]);
+        command.current_dir(vm.folder.path()).output(PATIENCE)
+    };
+
+    let mut vm = streams(&server).more("[functions.vm.dead_letters]\nuse = \"file\"\npath = \"none/dead\"").spawn();
+    assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(66), "{}", vm.running.written());
+    let missing = "dead letters' file 'none/dead': its folder does not exist; make it, or name another path";
+    vm.wait_lines(&["ERROR", "function=vm", missing], 1);
+    let checked = check(&vm);
+    assert_eq!((checked.status.code(), checked.stdout.as_str()), (Some(66), ""), "{checked:?}");
+    assert_eq!(checked.stderr, format!("functions.vm.dead_letters: {missing}\n"));
+
+    let bed = streams(&server).more("[functions.vm.dead_letters]\nuse = \"file\"\npath = \"dead\"");
+    create_dir(bed.folder.path().join("dead")).unwrap();
+    let mut vm = bed.spawn();
+    let folder = "cannot write dead letters' file 'dead': it is a folder; name a file in it, or another path";
+    vm.wait_unready(&format!("function 'vm', dead letters: {folder}"), PATIENCE);
+    let checked = check(&vm);
+    assert_eq!((checked.status.code(), checked.stderr), (Some(69), format!("functions.vm.dead_letters: {folder}\n")));
+    // mended
+    remove_dir(vm.folder.path().join("dead")).unwrap();
+    vm.wait_ready(PATIENCE);
+    vm.running.signal(Signal::TERM);
+    vm.running.wait_exit(PATIENCE);
+
+    let () = redis.set("gaugefn:dead:{vm}", "no stream").unwrap();
+    let mut vm = streams(&server).spawn();
+    vm.wait_unready("holds no stream under 'gaugefn:dead:{vm}'", PATIENCE);
+    assert_eq!(check(&vm).status.code(), Some(69));
+    let () = redis.del("gaugefn:dead:{vm}").unwrap();
+    vm.wait_ready(PATIENCE);
+    assert_eq!(check(&vm).status.code(), Some(0));
 }

@@ -4,6 +4,7 @@
 //! remedy? After a change, `INSTA_UPDATE=always cargo nextest run --test it wrong_config::` writes them anew.
 
 mod cases;
+mod together;
 
 use crate::support::gaugefn::{Gaugefn, Output};
 use crate::support::wait::eventually;
@@ -170,6 +171,7 @@ groups! {
     default_deployment DEFAULT_DEPLOYMENT,
     overriding_variables OVERRIDING,
     later_versions LATER,
+    the_same_thing_twice TOGETHER,
 }
 
 /// The sentence that the interface fixes.
@@ -254,6 +256,23 @@ fn a_sound_configuration() {
     assert_eq!(
         (alone.status.code(), alone.stdout.as_str(), alone.stderr.as_str()),
         (Some(0), "the configuration is sound: function 'default'\n", "")
+    );
+}
+
+/// The replaced image allowed it, and somebody may live on it.
+#[test]
+fn a_key_that_is_read_and_written_is_a_warning() {
+    let variables = [("REDIS_INPUT_KEY", "m"), ("REDIS_OUTPUT_KEY", "m")];
+    let gaugefn = Gaugefn::command().args(["check"]);
+    let output = variables.iter().fold(gaugefn, |gaugefn, (name, value)| gaugefn.env(name, value)).output(PATIENCE);
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str(), output.stderr.as_str()),
+        (
+            Some(0),
+            "the configuration is sound: function 'default'\n",
+            "warning: functions.default.sinks.result.key: key 'm' is what functions.default.source reads: what is \
+             written there comes back as input; name another key, unless that is meant (from REDIS_OUTPUT_KEY)\n"
+        )
     );
 }
 

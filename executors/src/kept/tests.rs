@@ -232,9 +232,11 @@ fn an_unreadable_state_is_not_replaced() {
     let call = Call { states: vec![(StateKey(Some("a".to_owned())), env(7))], ..keep() };
     let outcomes = kept.run(&mut toy, &events(&["a:add", "b:add"]), &call);
     let (results, states) = shown(&outcomes);
-    assert_eq!(results, ["no number", "1"]);
+    let reason = "the state of function 'f' for 'a' cannot be read, and is not written over: run what can read it, or \
+                  remove it from the store: no number";
+    assert_eq!(results, [reason, "1"]);
     assert_eq!(states.len(), 1);
-    assert_eq!(kept.unreadable(), Some("no number"));
+    assert_eq!(kept.unreadable(), Some(reason));
     toy.unreadable = false;
     let outcomes = kept.run(&mut toy, &events(&["a:add"]), &call);
     assert_eq!(shown(&outcomes).0, ["8"]);

@@ -14,10 +14,12 @@
 //! * [`settings`] - the whole configuration as it is used
 //! * `reader` - from the tree to the settings
 //! * `failures` - the part of it about failed events, and where they are kept
+//! * [`claims`] - where components would get into each other's way
 //! * [`schema`] - the JSON Schema of the whole, composed from the registered components
 //! * [`reserved`] - names that later versions will give a meaning
 //! * [`suggest`] - did you mean
 
+pub mod claims;
 mod failures;
 pub mod layers;
 mod reader;
@@ -30,6 +32,7 @@ pub mod tree;
 pub mod typed;
 mod wire;
 
+pub use claims::{Claim, Hold};
 pub use section::{Concern, Problem, Section};
 pub use settings::Settings;
 

@@ -3,6 +3,7 @@
 use config::{Value, ValueKind};
 use schemars::JsonSchema;
 
+use super::claims::Claimed;
 use super::section::{Problem, Section, unknown_key};
 use super::settings::{
     Choice, FunctionOptions, FunctionSettings, Isolation, LogOptions, ReloadOptions, Scope, Settings, Standby,
@@ -15,8 +16,14 @@ use crate::registry::{Entry, Registry, Role, Shared};
 /// Collects problems while the tree is taken apart.
 pub(super) struct Reader {
     pub(super) problems: Vec<Problem>,
+    /// What may well be meant, and is seldom what was wanted.
+    pub(super) warnings: Vec<Problem>,
     /// The config file, named where nothing else can be.
     pub(super) fallback: Option<String>,
+    /// Tables that components share.
+    pub(super) shared: Vec<Section>,
+    /// What the components of all functions work with.
+    pub(super) claims: Vec<Claimed>,
 }
 
 /// Whether a label may name a function or a sink: `[a-z][a-z0-9_-]*`.
@@ -49,11 +56,10 @@ impl Reader {
         let log: LogOptions = self.parse(&log_section, &[]);
         let admin_section = self.section("admin", root.take("admin"));
         let admin = self.parse(&admin_section, &[]);
-        let mut shared = Vec::new();
         for table in Shared::all() {
             let section = self.section(table.name, root.take(table.name));
             self.problems.extend((table.check)(&section));
-            shared.push(section);
+            self.shared.push(section);
         }
         let functions = root.take("functions");
         let mut known = vec!["admin", "functions", "log"];
@@ -66,7 +72,9 @@ impl Reader {
         }
 
         let functions = self.functions(functions);
-        functions.map(|functions| Settings { log, admin, shared, functions })
+        self.compare_claims();
+        let (shared, warnings) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.warnings));
+        functions.map(|functions| Settings { log, admin, shared, functions, warnings })
     }
 
     /// The entries of a table of labels; without, where there is something else in its place.
@@ -172,6 +180,18 @@ impl Reader {
         let sinks = self.sinks(&path, sinks);
         let (errors, dead_letters) =
             self.failures(&errors, has_letters.then_some(letters), source.as_ref(), state.as_ref(), sinks.as_deref());
+        if let Some(source) = &source {
+            self.claim(&name, source);
+        }
+        if let Some(state) = &state {
+            self.claim(&name, state);
+        }
+        for (_, sink) in sinks.iter().flatten() {
+            self.claim(&name, sink);
+        }
+        if let Some(letters) = &dead_letters {
+            self.claim(&name, letters);
+        }
         Some(FunctionSettings {
             name,
             options,

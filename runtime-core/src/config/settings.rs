@@ -285,6 +285,8 @@ pub struct Settings {
     pub shared: Vec<Section>,
     /// At least one.
     pub functions: Vec<FunctionSettings>,
+    /// What may well be meant, and is seldom what was wanted; for the log.
+    pub warnings: Vec<Problem>,
 }
 
 impl Settings {
@@ -293,7 +295,13 @@ impl Settings {
     /// # Errors
     /// All problems of the tree, sorted by path.
     pub fn read(tree: &Value, fallback: Option<&str>) -> Result<Self, Vec<Problem>> {
-        let mut reader = Reader { problems: Vec::new(), fallback: fallback.map(str::to_owned) };
+        let mut reader = Reader {
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            fallback: fallback.map(str::to_owned),
+            shared: Vec::new(),
+            claims: Vec::new(),
+        };
         let settings = reader.settings(tree);
         let mut problems = reader.problems;
         match settings {

@@ -50,6 +50,15 @@ pub trait DeadLetters: Send + Sync {
     /// With `retry`: the place is away. Without: it can never take them.
     async fn put(&self, letters: &[Letter]) -> Result<(), Fault>;
 
+    /// Whether letters could be added, so that wrong settings show at the start, not with the first failure. Called again
+    /// each second while the place is in trouble and nothing is to be written. Must be safe to drop at any time.
+    ///
+    /// # Errors
+    /// As for [`put`](DeadLetters::put).
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// What the transaction of the place's [`Domain`] needs in order to add them together with everything else of their
     /// batch.
     fn enlist(&self, _letters: &[Letter]) -> Option<Box<dyn Any + Send>> {

@@ -60,8 +60,14 @@ impl Backoff {
 /// The wait before attempt number `attempt + 1` of an event: doubles with each attempt, at most a minute.
 #[must_use]
 pub fn retry_wait(first: Duration, attempt: u32) -> Duration {
+    jitter(longest_wait(first, attempt))
+}
+
+/// The same without what is taken off by chance.
+#[must_use]
+pub fn longest_wait(first: Duration, attempt: u32) -> Duration {
     let doubled = first.checked_mul(2_u32.saturating_pow(attempt.saturating_sub(1).min(20))).unwrap_or(LONGEST_RETRY);
-    jitter(doubled.min(LONGEST_RETRY.max(first)))
+    doubled.min(LONGEST_RETRY.max(first))
 }
 
 /// Between 75 and 100 %: many processes that lost one server should not all come back in the same instant.

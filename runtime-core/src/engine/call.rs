@@ -244,7 +244,6 @@ impl Caller<'_> {
                 () = sleep(retry_wait(self.policy.errors.backoff.0, event.attempt)) => {}
             }
             event.attempt += 1;
-            self.policy.meters.retries.increment(1);
         }
     }
 }

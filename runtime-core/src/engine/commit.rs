@@ -16,6 +16,9 @@ use crate::contract::{
     Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
 };
 
+/// The place of dead letters, among the parts that may be in trouble.
+const LETTERS: &str = "dead letters";
+
 /// What became of a commit.
 #[derive(Debug)]
 pub(super) enum Landed {
@@ -59,6 +62,8 @@ pub(super) struct Committer {
     sinks: Vec<(String, Box<dyn Sink>, Backoff)>,
     state: Arc<dyn StateStore>,
     letters: Option<Box<dyn DeadLetters>>,
+    /// Of the last look at their place.
+    unkept: Backoff,
     bond: Bond,
     /// The keys that commits touch, until the place has been asked whether one transaction can span them.
     unasked: Option<Vec<String>>,
@@ -94,12 +99,14 @@ impl Committer {
                 (part, sink, backoff)
             })
             .collect();
+        let unkept = Backoff::new(&function, LETTERS);
         let rest = Backoff::new(&function, "commit");
         Self {
             function,
             sinks,
             state,
             letters,
+            unkept,
             bond,
             unasked: Some(keys),
             lease,
@@ -116,10 +123,11 @@ impl Committer {
         Arc::clone(&self.fenced)
     }
 
-    /// Opens every sink once; the trouble of one that cannot be is noted, and its first write tries again.
+    /// Opens every sink once, and looks whether letters could be kept; the trouble of what cannot be is noted, and its
+    /// first write tries again.
     ///
     /// # Errors
-    /// A sink that can never work.
+    /// A sink or a place of letters that can never work.
     pub(super) async fn check(&mut self) -> Result<(), Fault> {
         for (part, sink, backoff) in &mut self.sinks {
             match sink.check().await {
@@ -131,10 +139,27 @@ impl Committer {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(())
+        match self.look_at_letters().await {
+            Err(fault) if !fault.retry() => Err(fault),
+            _ => Ok(()),
+        }
     }
 
-    /// Tries the sinks that are in trouble again, so that readiness tells the truth also while nothing is written.
+    /// Notes whether letters could be kept now.
+    async fn look_at_letters(&mut self) -> Result<(), Fault> {
+        let Some(letters) = &self.letters else { return Ok(()) };
+        let looked = letters.check().await;
+        match &looked {
+            Ok(()) => self.unkept.succeeded(),
+            Err(fault) if fault.retry() => drop(self.unkept.failed(fault)),
+            // said once, by whoever hears of it
+            Err(_) => return looked,
+        }
+        self.board.trouble(&self.function, LETTERS, self.unkept.trouble());
+        looked
+    }
+
+    /// Tries what is in trouble again, so that readiness tells the truth also while nothing is written.
     pub(super) async fn recheck(&mut self) {
         for (part, sink, backoff) in self.sinks.iter_mut().filter(|(_, _, backoff)| backoff.trouble().is_some()) {
             match sink.check().await {
@@ -144,6 +169,10 @@ impl Committer {
                 }
             }
             self.board.trouble(&self.function, part, backoff.trouble());
+        }
+        if self.unkept.trouble().is_some() {
+            // noted; what has become hopeless meanwhile, whoever puts a letter there hears of
+            let _ = self.look_at_letters().await;
         }
     }
 
@@ -155,9 +184,12 @@ impl Committer {
         }
     }
 
-    /// What is wrong with the first sink that is in trouble.
+    /// What is wrong with the first part that is in trouble.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.sinks.iter().find_map(|(part, _, backoff)| backoff.trouble().map(|trouble| format!("{part}: {trouble}")))
+        let parts = self.sinks.iter().map(|(part, _, backoff)| (part.as_str(), backoff));
+        parts
+            .chain([(LETTERS, &self.unkept)])
+            .find_map(|(part, backoff)| backoff.trouble().map(|trouble| format!("{part}: {trouble}")))
     }
 
     /// Writes one batch's effects; waits for backends that are away. The caller bounds the time. What is written leaves

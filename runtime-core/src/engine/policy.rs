@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::backoff::retry_wait;
+use super::backoff::{longest_wait, retry_wait};
 use super::board::Board;
 use super::meters::Meters;
 use super::run::{Again, Journey};
 use crate::config::settings::{ErrorOptions, Then};
 use crate::contract::{Blame, Commit, Event, Fault, Letter, Outcome, Output, Returned, Verdict};
+use crate::options::Span;
 
 /// An event that was delivered so often and is still not done has ended the processes that worked on it. Restarts and
 /// interruptions of all sorts stay far below.
@@ -37,7 +38,6 @@ impl Policy<'_> {
         for event in &mut batch.events {
             event.attempt += 1;
         }
-        self.meters.retries.increment(1);
         Again { batch, due: tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, attempt) }
     }
 
@@ -85,8 +85,11 @@ impl Policy<'_> {
                 "the event was delivered {} times and was never finished: working on it seems to end the process",
                 event.deliveries
             ));
-            tracing::error!(function = self.name, event = %event.id, "{fault}");
-            Returned::Failed(fault).into()
+            let outcome: Outcome = Returned::Failed(fault).into();
+            if let Returned::Failed(fault) = &outcome.returned {
+                tracing::error!(function = self.name, event = %event.id, "{fault}; {}", self.next(event, &outcome));
+            }
+            outcome
         });
         let outcomes = outcomes.collect();
         Some((worn, outcomes))
@@ -148,14 +151,38 @@ impl Policy<'_> {
             });
             if let Returned::Failed(fault) = &outcome.returned {
                 let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
-                tracing::error!(function = self.name, event = %event.id, attempt = event.attempt, "call failed: {}{report}", fault.chain());
+                let next = self.next(event, outcome);
+                tracing::error!(function = self.name, event = %event.id, attempt = event.attempt, "call failed: {}; {next}{report}", fault.chain());
             }
         }
     }
 
-    /// One outcome for each event, or the function has broken its promise.
+    /// What comes next for a failed event, for the log.
+    fn next(&self, event: &Event, outcome: &Outcome) -> String {
+        if self.may_retry(event, outcome) {
+            let wait = Span(longest_wait(self.errors.backoff.0, event.attempt));
+            let (attempt, attempts) = (event.attempt + 1, self.errors.retries.saturating_add(1));
+            return format!("tried again in about {wait} (attempt {attempt} of {attempts})");
+        }
+        self.at_last().to_owned()
+    }
+
+    /// What becomes of an event that has no attempts left, for the log.
+    pub(super) const fn at_last(&self) -> &'static str {
+        match self.errors.then {
+            Then::DeadLetter => "kept as a dead letter",
+            Then::Skip => "skipped",
+            Then::Stop => "the function stops, as errors.then says",
+        }
+    }
+
+    /// One outcome for each event, or the function has broken its promise. Counts further attempts, as these are the ones
+    /// that were made: a newer value or the end may come before one that is due.
     pub(super) fn complete(&self, events: &[Event], outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Fault> {
         if outcomes.len() == events.len() {
+            let called = |outcome: &Outcome| !matches!(outcome.returned, Returned::NotCalled);
+            let further = events.iter().zip(&outcomes).filter(|(event, outcome)| event.attempt > 1 && called(outcome));
+            self.meters.retries.increment(further.count() as u64);
             return Ok(outcomes);
         }
         let message = format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
@@ -170,4 +197,34 @@ pub(super) fn is_retryable(outcome: &Outcome) -> bool {
 
 pub(super) fn has_failed(outcome: &Outcome) -> bool {
     matches!(outcome.returned, Returned::Failed(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_what_comes_next() {
+        let (board, meters) = (Board::default(), Meters::of("vm"));
+        let next = |then: Then, attempt: u32, fault: Fault| {
+            let errors = ErrorOptions { retries: 3, backoff: Span::millis(200), then };
+            let policy =
+                Policy { name: "vm", errors: &errors, board: &board, meters: &meters, origin: "script".into() };
+            policy.next(&Event { attempt, ..Event::new("1", "{}") }, &Returned::Failed(fault).into())
+        };
+        let boom = || Fault::function("boom");
+        for then in [Then::Skip, Then::DeadLetter, Then::Stop] {
+            assert_eq!(next(then, 1, boom()), "tried again in about 200ms (attempt 2 of 4)");
+            assert_eq!(next(then, 3, boom()), "tried again in about 800ms (attempt 4 of 4)");
+        }
+        let last = [
+            (Then::Skip, "skipped"),
+            (Then::DeadLetter, "kept as a dead letter"),
+            (Then::Stop, "the function stops, as errors.then says"),
+        ];
+        for (then, words) in last {
+            assert_eq!(next(then, 4, boom()), words);
+            assert_eq!(next(then, 1, Fault::event("the payload is no JSON")), words);
+        }
+    }
 }

@@ -439,13 +439,14 @@ fn unstorable(
     fault: Fault,
 ) -> Result<(Journey, Commit), End> {
     journey.batch.receipt = std::mem::take(&mut commit.receipt);
-    let outcomes = vec![Returned::Failed(fault).into()];
-    policy.counted(&journey.batch.events, &outcomes, 0.0);
-    match journey.batch.events.first().filter(|_| policy.errors.then == Then::Stop) {
-        Some(event) => Err(End::Policy { event: event.id.clone() }),
-        None => {
-            let commit = policy.commit_of(&mut journey, outcomes);
-            Ok((journey, commit))
-        }
+    let event = journey.batch.events.first().map(|event| event.id.clone()).unwrap_or_default();
+    let (name, next) = (policy.name, policy.at_last());
+    tracing::error!(function = name, %event, "its result cannot be stored: {}; {next}", fault.chain());
+    let failed = Returned::Failed(fault);
+    policy.meters.count(&failed);
+    if policy.errors.then == Then::Stop {
+        return Err(End::Policy { event });
     }
+    let commit = policy.commit_of(&mut journey, vec![failed.into()]);
+    Ok((journey, commit))
 }

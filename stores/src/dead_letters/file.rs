@@ -19,13 +19,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{DeadLetters, Filed, Letter};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Id;
+use super::{Id, SHARED};
 use lines::Lines;
 
 mod lines;
@@ -56,6 +57,10 @@ impl Kind for File {
         Vec::new()
     }
 
+    fn claims(config: &Config, _: &Nothing, _: &Around<'_>) -> Vec<Claim> {
+        vec![Claim::file("path", Hold::Alone(SHARED), &config.path)]
+    }
+
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn DeadLetters>, Fault> {
         Ok(Box::new(Self { lines: Arc::new(Lines::new(config.path)) }))
     }
@@ -68,6 +73,10 @@ impl DeadLetters for File {
     async fn put(&self, letters: &[Letter]) -> Result<(), Fault> {
         let letters = letters.to_vec();
         self.on_disk(move |lines| lines.append(&letters)).await
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.on_disk(Lines::check).await
     }
 
     fn describe(&self) -> String {

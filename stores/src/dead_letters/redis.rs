@@ -22,13 +22,14 @@ use async_trait::async_trait;
 use redis::streams::StreamRangeReply;
 use redis_link::commit::{self, Write};
 use redis_link::{Link, LinkError, Settings, Trouble};
-use runtime_core::config::Concern;
+use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{DeadLetters, Domain, Filed, Letter};
-use runtime_core::{Entry, Fault, Kind, Site};
+use runtime_core::registry::Nothing;
+use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Id, after_epoch, moment, stamp};
+use super::{Id, SHARED, after_epoch, moment, stamp};
 
 /// Options of the dead letters `redis`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,11 +74,20 @@ impl Kind for Redis {
         concerns
     }
 
+    fn claims(config: &Config, _: &Nothing, around: &Around<'_>) -> Vec<Claim> {
+        let stream = stream(config, around.function);
+        let server = around.table::<Settings>("redis").and_then(|redis| redis.server(config.url.as_deref()));
+        let place = server.map(|server| format!("redis {server}"));
+        let claim =
+            |place: String| Claim::new("stream", Hold::Alone(SHARED), &place, &stream, format!("stream '{stream}'"));
+        place.map(claim).into_iter().collect()
+    }
+
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn DeadLetters>, Fault> {
         let settings: Settings = site.table("redis")?;
         let target = settings.resolve(config.url.as_deref()).map_err(|error| Fault::config(error.to_string()))?;
         Ok(Box::new(Self {
-            stream: config.stream.unwrap_or_else(|| format!("gaugefn:dead:{{{}}}", site.function)),
+            stream: stream(&config, site.function),
             max_length: config.max_length,
             link: Link::new(target),
         }))
@@ -97,6 +107,16 @@ impl DeadLetters for Redis {
             write.add_to(&mut pipeline);
         }
         self.link.pipeline(&pipeline).await.map_err(|error| fault(&error))
+    }
+
+    /// Looks whether the key holds a stream: a transaction cannot add to anything else.
+    async fn check(&self) -> Result<(), Fault> {
+        let length = self.link.query::<u64>(redis::cmd("XLEN").arg(&self.stream)).await;
+        match length {
+            // who may only add need not be allowed to look
+            Err(error) if !matches!(error.kind(), Trouble::Permission) => Err(fault(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// A `Vec<redis_link::commit::Write>`.
@@ -191,6 +211,11 @@ impl Redis {
         };
         Ok(Filed { id, letter })
     }
+}
+
+/// The key of the stream.
+fn stream(config: &Config, function: &str) -> String {
+    config.stream.clone().unwrap_or_else(|| format!("gaugefn:dead:{{{function}}}"))
 }
 
 /// Names and values of the entry of a letter.

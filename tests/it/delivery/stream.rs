@@ -67,7 +67,13 @@ fn ok() {
 
 #[test]
 fn raise() {
-    let (_vm, mut redis, _server) = fails("raise", "", "ValueError: cannot stand it");
+    let (vm, mut redis, _server) = fails("raise", "", "ValueError: cannot stand it");
+    let failed = "call failed: ValueError: cannot stand it (";
+    for (attempt, next) in
+        [("attempt=1", "; tried again in about 10ms (attempt 2 of 2)"), ("attempt=2", "; kept as a dead letter")]
+    {
+        vm.wait_lines(&["ERROR", "function=vm event=1-2", attempt, failed, next], 1);
+    }
     let letter = &dead(&mut redis)[0];
     assert!(letter["traceback"].contains("in handler"), "{letter:?}");
     assert_eq!(letter["origin"], "redis_stream in");

@@ -1,5 +1,6 @@
 //! The wrong configurations, by what they are about.
 
+pub(super) use super::together::TOGETHER;
 use super::{Case, MISSING, file, toml, variables};
 
 /// Config files as such.

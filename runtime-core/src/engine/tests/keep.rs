@@ -84,7 +84,7 @@ impl Function for Counting {
 
 /// Keeps states in memory that outlives runs.
 #[derive(Clone, Default)]
-struct Kept {
+pub(super) struct Kept {
     states: Arc<Mutex<BTreeMap<StateKey, Versioned>>>,
     /// Others save in between before so many of the next saves.
     others: Arc<Mutex<u32>>,

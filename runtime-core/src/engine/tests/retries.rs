@@ -1,5 +1,6 @@
 //! Failed calls and their further attempts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -73,6 +74,58 @@ async fn a_newer_value_ends_the_retries_of_the_last_one() {
     assert_eq!(calls.iter().filter(|call| call.starts_with("call 1")).count(), calls.len() - 1);
     assert_eq!(journal.lines("settle"), ["settle 2 done b"]);
     assert_eq!(journal.lines("undelivered"), ["undelivered 1"]);
+}
+
+/// Of all metrics, `gaugefn_retries_total` alone.
+#[derive(Default)]
+struct Retries(Arc<AtomicU64>);
+
+impl metrics::Recorder for Retries {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        if key.name() == "gaugefn_retries_total" {
+            metrics::Counter::from_arc(Arc::clone(&self.0))
+        } else {
+            metrics::Counter::noop()
+        }
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+/// Runs to the end of the source: calls, and the retries that were counted.
+fn counted(bench: Bench) -> (usize, u64) {
+    let (journal, recorder) = (bench.journal.clone(), Retries::default());
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let _ended = runtime.unwrap().block_on(bench.run());
+    });
+    (journal.count("call"), recorder.0.load(Ordering::Relaxed))
+}
+
+#[test]
+fn an_attempt_that_is_never_made_is_not_counted() {
+    for then in [Then::Skip, Then::Stop] {
+        let bench = Bench::new(Delivery::Latest, [Script::Events(vec!["a"]), Script::Events(vec!["b"])])
+            .answering(failing("a", usize::MAX))
+            .retrying(5, then);
+        assert_eq!(counted(bench), (2, 0), "a newer value has come before the first retry");
+        for delivery in [Delivery::Latest, Delivery::Queue] {
+            let bench = Bench::new(delivery, [Script::Events(vec!["a"])]).answering(failing("a", 2)).retrying(3, then);
+            assert_eq!(counted(bench), (3, 2));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::contract::{DeadLetters, Filed, Letter};
 
 #[tokio::test(start_paused = true)]
 async fn backends_that_are_away_at_the_start_are_waited_for() {
@@ -88,4 +89,66 @@ async fn a_source_that_is_not_open_yet_is_not_ready() {
         assert_end!(running.await.unwrap(), End::Stopped);
         assert_eq!(journal.lines("close"), ["close function", "close result"]);
     }
+}
+
+/// A place of dead letters that looks like this, one look after the other, and is fine then.
+struct Place(std::sync::Mutex<Vec<Fault>>);
+
+#[async_trait::async_trait]
+impl DeadLetters for Place {
+    async fn put(&self, _: &[Letter]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.0.lock().unwrap().pop().map_or(Ok(()), Err)
+    }
+
+    fn describe(&self) -> String {
+        "a place".to_owned()
+    }
+
+    async fn list(&self, _: Option<&str>, _: usize) -> Result<Vec<Filed>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn get(&self, _: &str) -> Result<Option<Filed>, Fault> {
+        Ok(None)
+    }
+
+    async fn remove(&self, _: &[String]) -> Result<u64, Fault> {
+        Ok(0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_that_could_not_be_kept_are_told_before_the_first_failure() {
+    for durable in [false, true] {
+        let mut bench = Bench::new(Delivery::Queue, [Script::Wait]);
+        bench.state = durable.then(|| Arc::new(keep::Kept::default()) as _);
+        let (board, (stopper, stop)) = (bench.board.clone(), stop());
+        let (mut parts, _) = bench.parts();
+        let away = || Fault::backend("the place is full");
+        parts.dead_letters = Some(Box::new(Place(vec![away(), away(), away()].into())));
+        let running = tokio::spawn(run(parts, stop, board.clone(), false));
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(board.reasons(), ["function 'vm', dead letters: the place is full"]);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(board.reasons(), [""; 0]);
+        stopper.stop();
+        assert_end!(running.await.unwrap(), End::Stopped);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_that_can_never_be_kept_are_the_end() {
+    let run_with = |fault: Fault, require_backend: bool| async move {
+        let (mut parts, board) = Bench::new(Delivery::Queue, [Script::Wait]).parts();
+        parts.dead_letters = Some(Box::new(Place(vec![fault].into())));
+        let End::Fault(fault) = run(parts, stop().1, board, require_backend).await else { panic!("no fault") };
+        (fault.to_string(), fault.blame().exit_code())
+    };
+    let (gone, away) = (Fault::file("no such folder"), Fault::backend("the place is full"));
+    assert_eq!(run_with(gone, false).await, ("no such folder".to_owned(), 66));
+    assert_eq!(run_with(away, true).await, ("dead letters: the place is full".to_owned(), 69));
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use runtime_core::Fault;
 use runtime_core::contract::{Filed, Letter};
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation};
 
 use crate::dead_letters::Id;
 use crate::dead_letters::line::{self, Found};
@@ -41,6 +41,22 @@ impl Lines {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether letters could be added; leaves no file behind.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        for path in [&self.path, &beside(&self.path, ".lock")] {
+            let opened = OpenOptions::new().write(true).open(path).map(drop);
+            let writable = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let made_there = Access::WRITE_OK | Access::EXEC_OK;
+                    rustix::fs::access(disk::folder_of(path), made_there).map_err(Into::into)
+                }
+                opened => opened,
+            };
+            writable.map_err(|error| disk::trouble("dead letters' file", "write", path, error))?;
+        }
+        Ok(())
     }
 
     /// Adds letters and brings them to the disk.
