@@ -125,7 +125,7 @@ fn of_values_whose_state_is_none() {
     add(&mut redis, &(1..6).map(|i| event(i, "")).collect::<Vec<_>>());
     let vm = of_stream(&server, "state.key = \"/i\"\nerrors.retries = 1").start();
     wait_done(&mut redis, &vm);
-    let done: Vec<_> = left(&mut redis).outputs.into_iter().map(|(id, _)| id).collect();
+    let done: Vec<_> = entries(&mut redis, "out").iter().map(|entry| entry["id"].clone()).collect();
     assert_eq!(done, ["1-1", "1-3", "1-5"]);
     let letters = dead(&mut redis);
     let told: Vec<_> = letters.iter().map(|letter| (&*letter["event"], &*letter["attempts"])).collect();
@@ -137,7 +137,7 @@ fn of_values_whose_state_is_none() {
     let () = redis.del(&[wrong, "gaugefn:state:{vm}:4"]).unwrap();
     let replayed = replay(&vm);
     assert_eq!(replayed.status.code(), Some(0), "{replayed:?}");
-    let back = eventually(PATIENCE, || (left(&mut redis).outputs.len() == 5).then_some(()));
+    let back = eventually(PATIENCE, || (entries(&mut redis, "out").len() == 5).then_some(()));
     assert!(back.is_some(), "{}", vm.running.written());
     assert_eq!(dead(&mut redis), []);
 }

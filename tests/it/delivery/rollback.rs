@@ -1,6 +1,7 @@
 //! A call that fails leaves nothing behind but its dead letter: state and results are those of a run without it.
 
 use std::collections::hash_map::RandomState;
+use std::fs::{remove_file, rename, write};
 use std::hash::BuildHasher;
 
 use super::*;
@@ -135,4 +136,31 @@ fn of_everything_at_once() {
             assert_eq!(letter["attempts"], ATTEMPTS.to_string(), "{letter:?}");
         }
     }
+}
+
+/// A worker that cannot be started holds up neither what is done already nor the code that could be started.
+#[test]
+fn new_code_takes_over_where_no_worker_can_be_started() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bed = of_stream(&server, "errors.retries = 1\nstandby = \"none\"");
+    let (module, needed) = (bed.folder.path().join("usermodule.py"), bed.folder.path().join("needed"));
+    write(&needed, "").unwrap();
+    write(&module, format!("open('needed').close()\n{ACTING}")).unwrap();
+    let mut vm = bed.start();
+    add(&mut redis, &[event(1, "")]);
+    wait_done(&mut redis, &vm);
+    remove_file(&needed).unwrap();
+    add(&mut redis, &[event(2, "exit"), event(3, "")]);
+    vm.wait_lines(&["no worker can be started"], 1);
+    vm.wait_unready("function 'vm', worker: ", PATIENCE);
+    let next = vm.folder.path().join("next");
+    write(&next, ACTING).unwrap();
+    rename(next, module).unwrap();
+    wait_done(&mut redis, &vm);
+    wait_counts(&mut vm, &[("reloads_total", "outcome=\"ok\"", 1)]);
+    assert_eq!(state(&mut redis), Some((2, json!([1, 3]))));
+    let letters: Vec<_> = dead(&mut redis).into_iter().map(|letter| letter["event"].clone()).collect();
+    assert_eq!(letters, ["1-2"]);
+    vm.wait_ready(PATIENCE);
 }
