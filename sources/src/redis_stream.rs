@@ -141,6 +141,8 @@ pub struct RedisStream {
     reading: Option<Reading>,
     /// From where on own pending entries are still to be looked at; None when there are none that nobody works on.
     own: Option<String>,
+    /// Own pending entries are to be looked at as soon as no read is under way, whose entries are among them.
+    regrouped: bool,
     /// Whether own pending entries are a predecessor's: they were delivered to it, and count as delivered again.
     inherits: bool,
     /// Entries taken over from others, not given out yet: delivered again as well.
@@ -224,6 +226,7 @@ impl Kind for RedisStream {
             reader: None,
             reading: None,
             own: None,
+            regrouped: false,
             inherits: true,
             claimed: BTreeSet::new(),
             cursor: "0-0".to_owned(),
@@ -257,9 +260,10 @@ impl Source for RedisStream {
         if self.held.is_replaced() {
             return Err(self.replaced());
         }
-        if self.held.is_regrouped() {
-            self.reader = None;
-            self.reading = None;
+        if self.reader.is_some() && self.held.is_regrouped() {
+            // the read that is under way is one of the new group, and must not be lost
+            self.join().await?;
+            self.regrouped = true;
         }
         if self.reader.is_none() {
             self.connect().await?;

@@ -94,4 +94,10 @@ fn a_user_with_the_documented_rules_can_run_a_stream() {
     vm.running.signal(Signal::TERM);
     assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
     assert_eq!(log(&mut redis), [], "{}", vm.running.written());
+    // and none is there for nothing
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut redis).unwrap();
+    let commands = words.iter().filter_map(|word| word.strip_prefix('+'));
+    let used = |name: &str| [":", "|"].iter().any(|end| stats.contains(&format!("cmdstat_{name}{end}")));
+    let unused: Vec<_> = commands.filter(|name| !used(name)).collect();
+    assert_eq!(unused, Vec::<&str>::new());
 }

@@ -177,6 +177,46 @@ fn an_empty_server_is_filled_again() {
     vm.wait_lines(&["WARN", "group 'vm' of stream 'in' was gone; a new one begins after"], 3);
 }
 
+/// Deletes the group over and over, while these are at work.
+fn delete_groups(redis: &mut redis::Connection, entries: usize) {
+    for _ in 0..scale(100, 10) {
+        let before = counts(redis).len();
+        let () = redis::cmd("XGROUP").arg(&["DESTROY", "in", "vm"]).query(redis).unwrap();
+        let goes_on = eventually(PATIENCE, || {
+            let now = counts(redis).len();
+            (now > before || now == entries).then_some(())
+        });
+        assert!(goes_on.is_some(), "no more than {before} results");
+    }
+}
+
+#[test]
+fn a_group_that_is_deleted_while_entries_are_in_flight_loses_and_repeats_none() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let entries = scale(10_000, 1000);
+    add(&mut redis, 0..entries);
+    let mut vm = bed(&server, "batch = 20", SLOW).start();
+    delete_groups(&mut redis, entries);
+    wait_done(&server, entries, &[&vm]);
+    assert!(counts(&mut redis).values().all(|count| *count == 1), "{:?}", counts(&mut redis));
+    assert_eq!(vm.lines(&["others have claimed"]) + vm.lines(&["ERROR"]), 0, "{}", vm.running.written());
+    assert_eq!(vm.admin.metric("fenced_total", "vm").unwrap(), Some(0.0));
+}
+
+/// What the others have done since it last looked, the one that makes the group anew does not know.
+#[test]
+fn a_group_of_several_that_is_deleted_loses_none() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let entries = scale(10_000, 1000);
+    add(&mut redis, 0..entries);
+    let options = |name: &str| format!("consumer = \"{name}\"\nclaim_idle = \"1s\"\nbatch = 20");
+    let both = [bed(&server, &options("a"), SLOW).start(), bed(&server, &options("b"), SLOW).start()];
+    delete_groups(&mut redis, entries);
+    wait_done(&server, entries, &[&both[0], &both[1]]);
+}
+
 #[test]
 fn what_is_malformed_holds_nothing_up() {
     let server = RedisServer::start();

@@ -26,6 +26,9 @@ impl RedisStream {
             return Ok(Pull::Again(MOMENT));
         }
         self.alone = None;
+        if self.regrouped && self.reading.is_none() {
+            (self.own, self.regrouped) = (Some("-".to_owned()), false);
+        }
         loop {
             while self.own.is_some() {
                 if let Some(pull) = self.pull_own(count).await? {

@@ -16,7 +16,7 @@ use crate::shared::fault;
 
 impl RedisStream {
     /// Makes what is missing on the server and registers this incarnation; the first time over any other.
-    async fn join(&mut self) -> Result<(), Fault> {
+    pub(super) async fn join(&mut self) -> Result<(), Fault> {
         let first = !self.joined;
         let (from, past) = match (first, self.start) {
             (true, Start::First) => ("0".to_owned(), Past::default()),
