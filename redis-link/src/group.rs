@@ -17,14 +17,17 @@ use redis::{Script, Value, cmd};
 use crate::blocking::Blocking;
 use crate::fault::LinkError;
 use crate::link::Link;
-use reply::{entries, integer, list, text, texts};
+use reply::{entries, integer, list, text};
 
+pub use join::{Joined, Past, Rejoined};
+pub use sweep::{Absent, Swept};
+
+mod join;
 mod reply;
+mod sweep;
 
-static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/join.lua")));
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/beat.lua")));
 static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/leave.lua")));
-static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/sweep.lua")));
 
 /// A consumer of a group, in this incarnation. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,46 +62,6 @@ pub struct Pending {
     pub deliveries: u64,
 }
 
-/// What [`Member::join`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joined {
-    /// The name is this incarnation's. Whether the group was made just now.
-    Ours {
-        /// It was not there, nor was its stream perhaps.
-        made: bool,
-    },
-    /// Another incarnation has taken the name over.
-    Replaced,
-}
-
-/// What a process knows of the group that it joined last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Past {
-    /// Its mark, empty where it had none.
-    pub mark: String,
-    /// The newest entry that was read from it; without it nothing is brought into another group.
-    pub newest: Option<String>,
-    /// Entries that were read from it and are not done.
-    pub open: Vec<String>,
-}
-
-/// What [`Member::rejoin`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejoined {
-    /// As for [`Member::join`].
-    pub joined: Joined,
-    /// Whether this process has made the group, now or by a call whose answer was lost.
-    pub own: bool,
-    /// The newest entry that the group has given to anybody, or the one after which it begins.
-    pub reached: String,
-    /// The mark of the group, empty where it has none: somebody else has made it.
-    pub mark: String,
-    /// Open entries of the past that are pending in the group that took the place of the last one.
-    pub kept: Vec<String>,
-    /// Open entries of the past that the stream has not any more.
-    pub deleted: Vec<String>,
-}
-
 /// What became of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beat {
@@ -108,25 +71,6 @@ pub enum Beat {
     Lost(Vec<String>),
     /// Another incarnation has taken the name over, and all entries with it.
     Replaced,
-}
-
-/// A consumer that is registered, and that the group does not have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Absent {
-    /// Its name.
-    pub consumer: String,
-    /// The incarnation that registered it.
-    pub incarnation: String,
-}
-
-/// What [`Member::sweep`] found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// The names of consumers that it removed.
-    pub removed: Vec<String>,
-    /// Consumers that the group does not have, as it was deleted and made again: those that live come back to it with
-    /// their next read.
-    pub absent: Vec<Absent>,
 }
 
 /// How far a group is behind.
@@ -170,46 +114,6 @@ impl Member {
         } else {
             format!("gaugefn:consumers:{{{stream}}}:{group}")
         }
-    }
-
-    /// Makes stream, group and consumer where they are missing, and registers this incarnation: over another one with
-    /// `take_over`, otherwise only where there is none. `from` is the id after which a new group begins: `0` for all
-    /// entries, `$` for those to come.
-    ///
-    /// # Errors
-    /// The server is away; the key holds no stream.
-    pub async fn join(&self, link: &Link, from: &str, take_over: bool) -> Result<Joined, LinkError> {
-        self.rejoin(link, from, take_over, &Past::default()).await.map(|rejoined| rejoined.joined)
-    }
-
-    /// As [`join`](Self::join), by a process that has been in the group before. Where another group has taken its place,
-    /// the open entries become pending in that one, and what this process has read comes to nobody again. What another
-    /// consumer has got from the new group meanwhile is left to it.
-    ///
-    /// # Errors
-    /// As for [`join`](Self::join).
-    pub async fn rejoin(&self, link: &Link, from: &str, take_over: bool, past: &Past) -> Result<Rejoined, LinkError> {
-        let mut script = self.invocation(&JOIN);
-        script.arg(from).arg(u8::from(take_over)).arg(format!("{}:{}", self.incarnation, incarnation()));
-        script.arg(&past.mark).arg(past.newest.as_deref().unwrap_or_default()).arg(&past.open);
-        let mut answer = self.ask(link, &script, "XGROUP").await?.into_iter();
-        let holder = answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
-        let made = answer.next().as_ref().and_then(integer) == Some(1);
-        let mut word = || answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
-        let (reached, mark) = (word(), word());
-        let mut ids = || texts(answer.next());
-        let joined = if *holder == *self.incarnation { Joined::Ours { made } } else { Joined::Replaced };
-        let own = mark.starts_with(&*self.incarnation);
-        Ok(Rejoined { joined, own, reached, mark, kept: ids(), deleted: ids() })
-    }
-
-    /// The mark of the group that is there, as far as is registered; empty without one.
-    ///
-    /// # Errors
-    /// As for [`Link::query`].
-    pub async fn mark(&self, link: &Link) -> Result<String, LinkError> {
-        let mark: Option<String> = link.query(redis::cmd("HGET").arg(self.register()).arg("g")).await?;
-        Ok(mark.unwrap_or_default())
     }
 
     /// The id of the last entry that the stream ever had; None where there is no stream.
@@ -355,27 +259,6 @@ impl Member {
         script.arg(millis(idle)).arg(untouched);
         let left = self.ask(link, &script, "XCLAIM").await?;
         Ok(left.first().and_then(integer).and_then(|count| usize::try_from(count).ok()).unwrap_or_default())
-    }
-
-    /// Removes consumers of the group that were idle for that long and own nothing, and strikes off the register who is
-    /// `dead`: registered in this very incarnation, and not in the group.
-    ///
-    /// # Errors
-    /// As for [`Link::script`]; the register is none.
-    pub async fn sweep(&self, link: &Link, idle: Duration, dead: &[Absent]) -> Result<Swept, LinkError> {
-        let mut script = SWEEP.key(&*self.stream);
-        script.key(self.register()).arg(&*self.group).arg(&*self.consumer).arg(millis(idle));
-        for Absent { consumer, incarnation } in dead {
-            script.arg(consumer).arg(incarnation);
-        }
-        let mut answer = self.ask(link, &script, "XGROUP").await?.into_iter();
-        let removed = texts(answer.next());
-        let mut words = texts(answer.next()).into_iter();
-        let mut absent = Vec::new();
-        while let (Some(consumer), Some(incarnation)) = (words.next(), words.next()) {
-            absent.push(Absent { consumer, incarnation });
-        }
-        Ok(Swept { removed, absent })
     }
 
     /// The names of the other groups of the stream.
