@@ -215,8 +215,10 @@ impl Committer {
         // whatever it has come to: nobody waits any more
         self.rest.succeeded();
         self.board.trouble(&self.function, "commit", None);
-        if matches!(landed, Landed::Done) {
+        if matches!(landed, Landed::Done) && letters > 0 {
             self.meters.dead_letters.increment(letters);
+            self.unkept.succeeded();
+            self.board.trouble(&self.function, LETTERS, None);
         }
         Ok(landed)
     }
