@@ -93,6 +93,13 @@ fn a_user_with_the_documented_rules_can_run_a_stream() {
     vm.wait_ready(PATIENCE);
     vm.running.signal(Signal::TERM);
     assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(0), "{}", vm.running.written());
+
+    // the time of the state is taken back, too
+    let endless = Bed::bare(CODE).more(&config.replace("ttl = \"1h\"\n", "")).start();
+    add(&mut redis, "data", "{}");
+    let kept = eventually(PATIENCE, || (redis.pttl::<_, i64>("gaugefn:state:{vm}").ok()? == -1).then_some(()));
+    assert!(kept.is_some(), "{}", endless.running.written());
+    drop(endless);
     assert_eq!(log(&mut redis), [], "{}", vm.running.written());
     // and none is there for nothing
     let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut redis).unwrap();
