@@ -50,6 +50,11 @@ impl Backoff {
         self.tries = 0;
     }
 
+    /// Nobody waits any more, whether it works again or not.
+    pub fn give_up(&mut self) {
+        (self.said, self.tries) = (None, 0);
+    }
+
     /// What is said of the present trouble.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {

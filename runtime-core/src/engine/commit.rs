@@ -205,15 +205,15 @@ impl Committer {
             return Ok(Landed::Refused(fault));
         }
         let letters = commit.letters.len() as u64;
-        if !self.ask().await {
-            return Ok(Landed::Fenced);
-        }
-        let landed = match &self.bond {
-            Bond::Atomic { .. } => self.at_once(commit, events).await?,
-            Bond::InOrder => self.in_order(commit, events).await?,
+        let landed = match self.ask().await {
+            false => Landed::Fenced,
+            true if matches!(self.bond, Bond::Atomic { .. }) => self.at_once(commit, events).await?,
+            true => self.in_order(commit, events).await?,
         };
-        // whatever it has come to: nobody waits any more
-        self.rest.succeeded();
+        match landed {
+            Landed::Fenced => self.rest.give_up(),
+            _ => self.rest.succeeded(),
+        }
         self.board.trouble(&self.function, "commit", None);
         if matches!(landed, Landed::Done) && letters > 0 {
             self.meters.dead_letters.increment(letters);

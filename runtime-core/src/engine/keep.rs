@@ -164,6 +164,7 @@ impl Keeper<'_> {
                 () = function.answered(), if !way.given.is_empty() => {
                     let Some(given) = way.given.pop_front() else { continue };
                     let taken = function.take().await;
+                    self.states.answered();
                     let outcomes = taken.and_then(|outcomes| self.policy.complete(&given.journey.batch.events, outcomes));
                     let outcomes = outcomes.map_err(End::Fault);
                     if let Err(end) = match outcomes {

@@ -69,6 +69,8 @@ pub(super) struct States {
     known: HashMap<StateKey, Known>,
     bytes: usize,
     uses: u64,
+    /// Of these uses the last ones, which are calls that are not answered.
+    calls: u64,
     /// Keys that the function may let go with the next call.
     forget: Vec<StateKey>,
     /// Nothing is known to be held by the function.
@@ -95,6 +97,7 @@ impl States {
             known: HashMap::new(),
             bytes: 0,
             uses: 0,
+            calls: 0,
             forget: Vec::new(),
             anew: true,
             reset: None,
@@ -138,6 +141,7 @@ impl States {
         };
         let refused = events.iter().enumerate().filter_map(|(place, event)| Some((place, why(event)?))).collect();
         self.uses += 1;
+        self.calls += 1;
         let mut states = Vec::new();
         for key in needed {
             let Some(known) = self.known.get_mut(&key) else { continue };
@@ -152,8 +156,14 @@ impl States {
         Ok((call, refused))
     }
 
+    /// The oldest call has been answered.
+    pub(super) const fn answered(&mut self) {
+        self.calls = self.calls.saturating_sub(1);
+    }
+
     /// A call that was put together is not made.
     pub(super) fn withdraw(&mut self, call: Call) {
+        self.answered();
         for (key, _) in &call.states {
             if let Some(known) = self.known.get_mut(key) {
                 known.handed = false;
@@ -312,6 +322,7 @@ impl States {
     /// The function's memory is gone, or may not be what the next commit builds on.
     pub(super) fn hand_again(&mut self) {
         self.anew = true;
+        self.calls = 0;
         self.forget.clear();
         self.known.values_mut().for_each(|known| known.handed = false);
     }

@@ -335,6 +335,31 @@ async fn a_state_that_has_expired_is_not_used_any_more() {
     assert_eq!(journal.count("call"), 4);
 }
 
+/// The next call would have what the store had, without what the call before it has just made of that.
+#[tokio::test(start_paused = true)]
+async fn a_state_does_not_expire_while_a_call_has_it() {
+    let store = Kept { ttl: Some(Duration::from_secs(1)), ..Kept::default() };
+    store.states.lock().unwrap().insert(StateKey(None), Versioned { version: 3, env: env(7), ..Versioned::default() });
+    let meters = super::super::meters::Meters::of("vm");
+    let mut states =
+        super::super::states::States::new(&"vm".into(), Arc::new(store.clone()), None, &Board::default(), &meters);
+    let mut events = [Event::new("1", "a")];
+    assert_eq!(states.call(&mut events).await.unwrap().0.states.len(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(states.call(&mut events).await.unwrap().0.states.is_empty(), "the function has it");
+    for count in [8, 9] {
+        states.answered();
+        let mut outcome = Outcome::from(Returned::Empty);
+        outcome.states.push((StateKey(None), env(count)));
+        let saves = states.changed(&events, &mut [outcome]);
+        assert_eq!(store.save(&saves).await.unwrap(), Saved::Done);
+        states.landed(&[(StateKey(None), saves[0].1.version)]);
+    }
+    assert_eq!(store.count(None), 9);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(states.call(&mut events).await.unwrap().0.states.len(), 1, "nobody has it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_state_is_the_trouble_of_its_events_alone() {
     for (then, ends) in [(Then::Skip, None), (Then::Stop, Some("2"))] {
