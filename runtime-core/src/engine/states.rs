@@ -173,11 +173,13 @@ impl States {
         self.forget.extend(call.forget);
     }
 
-    /// Forgets what the store has let go meanwhile; it is asked again.
+    /// Forgets what the store has let go meanwhile; it is asked again. What a call on its way may change is not over.
     fn expire(&mut self, keys: &BTreeSet<StateKey>) {
+        let (now, answered) = (Instant::now(), self.uses - self.calls);
         for key in keys {
-            let is_over =
-                |known: &Known| known.pending == 0 && known.until.is_some_and(|until| until <= Instant::now());
+            let is_over = |known: &Known| {
+                known.pending == 0 && known.used <= answered && known.until.is_some_and(|until| until <= now)
+            };
             if self.known.get(key).is_some_and(is_over)
                 && let Some(known) = self.known.remove(key)
             {
