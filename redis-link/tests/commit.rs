@@ -310,7 +310,8 @@ async fn what_a_user_may_not_do_is_found_out_before_anything_is_written() {
         assert_eq!(pending(&link).await, 2);
     }
     // also where the rules tell keys apart: the first of a kind may be written, the second may not
-    for (others, key) in [("~in* ~gaugefn:* ~state ~key ~out", "out:2"), ("~in* ~gaugefn:* ~state ~out* ~key", "key:2")] {
+    for (others, key) in [("~in* ~gaugefn:* ~state ~key ~out", "out:2"), ("~in* ~gaugefn:* ~state ~out* ~key", "key:2")]
+    {
         run(&link, &format!("ACL SETUSER weak on nopass resetkeys {others} &* +@all")).await.unwrap();
         let weak = Link::new(server.target(Some("weak"), Some("")));
         let mut commit = commit.clone();
