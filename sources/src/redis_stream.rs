@@ -77,8 +77,8 @@ pub struct Config {
     /// The consumer group; the function's name without it. Every group gets every entry.
     #[serde(default)]
     group: Option<String>,
-    /// This process's name in the group, the host's name without it. Two processes must not have the same: the one
-    /// that started first ends.
+    /// This process's name in the group, the host's name without it. Of two processes with one name the one that started
+    /// first goes on under another.
     #[serde(default)]
     consumer: Option<String>,
     /// The field of an entry that holds the event. Without it the event is an object of all fields, with texts as values.
@@ -153,7 +153,11 @@ pub struct RedisStream {
     held: Arc<Held>,
     /// An entry that was given alone: nothing else is, as long as it is held.
     alone: Option<String>,
-    /// This process has had the consumer's name before, and does not take it from another one.
+    /// The consumer's name as it is configured.
+    consumer: String,
+    /// This process has the consumer's name, or has had it, and does not take it from another one.
+    named: bool,
+    /// It has been in the group.
     joined: bool,
     /// As long as this process reads.
     keeper: Option<Keeper>,
@@ -211,11 +215,12 @@ impl Kind for RedisStream {
         let target = shared::target(site, config.url.as_deref())?;
         let consumer = config.consumer.unwrap_or_else(shared::host);
         let link = Link::new(target);
-        let held = Arc::<Held>::default();
         let group = config.group.as_deref().unwrap_or(site.function);
+        let member = Member::new(&config.stream, group, &consumer);
+        let held = Arc::new(Held::of(&member.consumer));
         Ok(Box::new(Self {
             function: site.function.to_owned(),
-            member: Member::new(&config.stream, group, &consumer),
+            member,
             field: config.field,
             start: config.start,
             portion: Portion::new(config.batch),
@@ -233,6 +238,8 @@ impl Kind for RedisStream {
             claim_at: Instant::now(),
             held,
             alone: None,
+            consumer,
+            named: false,
             joined: false,
             keeper: None,
             gone: false,
@@ -258,7 +265,7 @@ impl Source for RedisStream {
 
     async fn next_batch(&mut self, max: usize) -> Result<Pull, Fault> {
         if self.held.is_replaced() {
-            return Err(self.replaced());
+            self.rename();
         }
         if self.reader.is_some() && self.held.is_regrouped() {
             // the read that is under way is one of the new group, and must not be lost

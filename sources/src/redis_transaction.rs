@@ -178,7 +178,10 @@ impl RedisCommit {
             let why = format!("stream '{}' has not their entries any more", member.stream);
             return Ok(Decision::Gone { events: deleted, why });
         }
-        if held.is_another(&member.mark(&self.link).await?) {
+        let (mark, replaced) = member.standing(&self.link).await?;
+        if replaced {
+            held.replace(&member.consumer);
+        } else if held.is_another(&mark) {
             held.regroup();
             return Ok(Decision::Gone { events: ids, why: come_again(member) });
         }

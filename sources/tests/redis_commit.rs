@@ -403,9 +403,40 @@ async fn a_stream_goes_on_after_it_was_left() {
     one.close().await.unwrap();
     let mut successor = stream(&server, json!({})).await;
     let _ = timeout(Duration::from_millis(50), successor.next_batch(1)).await;
-    one.check().await.unwrap();
-    let fault = one.next_batch(1).await.unwrap_err();
-    assert!(fault.to_string().contains("was taken over by another process") && !fault.retry(), "{fault}");
+    add(&server, 9..11);
+    let batches = [next(&mut *one, 1).await, next(&mut *successor, 1).await];
+    for batch in batches {
+        let transaction = successor.transaction().unwrap();
+        let done = commit(&transaction, vec![batch.receipt.enlist().unwrap()]).await.unwrap();
+        assert_eq!(done, Decision::Done);
+    }
+}
+
+/// A process whose name has gone hears of it from its own late commit.
+#[tokio::test]
+async fn a_commit_notices_that_the_name_has_gone() {
+    let server = RedisServer::start();
+    add(&server, 1..3);
+    let mut older = stream(&server, json!({})).await;
+    let mut newer = stream(&server, json!({})).await;
+    let late = next(&mut *older, 1).await;
+    let batch = next(&mut *newer, 10).await;
+    let transaction = older.transaction().unwrap();
+    let parts = || vec![late.receipt.enlist().unwrap()];
+    assert_eq!(commit(&transaction, parts()).await.unwrap(), Decision::Lost(vec!["1-0".to_owned()]));
+    settle(batch).await;
+    let _ = timeout(Duration::from_millis(100), older.next_batch(1)).await;
+    // and once is enough: what was read under the old name tells nothing of the new one
+    let registered = || -> Vec<String> {
+        let fields: Vec<String> = run(&server, "HKEYS gaugefn:consumers:{in}:vm");
+        let names = fields.into_iter().filter(|field| field.starts_with("i:"));
+        names.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    };
+    let names = registered();
+    assert!(matches!(&names[..], [one, two] if one == "i:a" && two.starts_with("i:a-")), "{names:?}");
+    assert_eq!(commit(&transaction, parts()).await.unwrap(), Decision::Lost(vec!["1-0".to_owned()]));
+    let _ = timeout(Duration::from_millis(100), older.next_batch(1)).await;
+    assert_eq!(registered(), names);
 }
 
 #[tokio::test]

@@ -430,21 +430,28 @@ async fn a_check_takes_no_name_and_makes_no_group() {
 }
 
 #[tokio::test]
-async fn the_older_of_two_with_one_name_ends() {
+async fn the_older_of_two_with_one_name_goes_on_under_another() {
     let server = RedisServer::start();
     let mut older = source(&server, json!({ "claim_idle": "300ms" })).await;
-    join(&mut *older).await;
+    add(&server, 1..3);
+    let held = next(&mut *older, 1).await;
     let mut newer = source(&server, json!({ "claim_idle": "300ms" })).await;
-    join(&mut *newer).await;
-    let fault = fails(&mut *older).await;
-    assert_eq!(
-        fault.to_string(),
-        "consumer 'a' of group 'vm' was taken over by another process: give each process an option 'consumer' of its own"
-    );
-    assert!(!fault.retry());
-    older.close().await.unwrap();
-    add(&server, 1..2);
+    let batch = next(&mut *newer, 10).await;
+    assert_eq!((ids(&batch), ids(&held)), (vec!["1-0"], vec!["1-0"]));
     settle(next(&mut *newer, 10).await).await;
+    // noticed with the next heartbeat, also without a commit
+    idles(&mut *older, Duration::from_millis(300)).await;
+    let names = consumers(&server);
+    assert!(matches!(&names[..], [one, two] if one == "a" && two.starts_with("a-") && two.len() == 10), "{names:?}");
+    drop(held);
+    settle(batch).await;
+    add(&server, 3..5);
+    let (one, two) = (next(&mut *older, 1).await, next(&mut *newer, 1).await);
+    assert_ne!(ids(&one), ids(&two));
+    settle(one).await;
+    settle(two).await;
+    assert_eq!(pending(&server), []);
+    older.close().await.unwrap();
     assert_eq!(consumers(&server), ["a"]);
 }
 

@@ -122,15 +122,9 @@ end
 -- 6. permissions: a command that is refused further down would leave half of everything. Servers before 7.0 cannot tell
 local may = redis.acl_check_cmd
 if may then
-  -- command by command and key by key, as the rules of a user may tell keys apart
   local needed = {}
-  local function need(command, key, ...)
-    local keys = needed[command]
-    if not keys then
-      keys = {}
-      needed[command] = keys
-    end
-    keys[key] = keys[key] or { ... }
+  local function need(command, ...)
+    needed[command] = needed[command] or { ... }
   end
   for _, write in ipairs(writes) do
     if write.kind == 'add' then
@@ -164,11 +158,9 @@ if may then
   if token then
     need('HSET', token.key, token.field, token.value)
   end
-  for command, keys in pairs(needed) do
-    for one, args in pairs(keys) do
-      if not may(command, one, unpack(args)) then
-        return { 'denied', command, one }
-      end
+  for command, args in pairs(needed) do
+    if not may(command, unpack(args)) then
+      return { 'denied', command, args[1] }
     end
   end
 end

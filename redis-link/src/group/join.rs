@@ -83,12 +83,15 @@ impl Member {
         Ok(Rejoined { joined, own, reached, mark, kept: ids(), deleted: ids() })
     }
 
-    /// The mark of the group that is there, as far as is registered; empty without one.
+    /// What is registered of the group that is there: its mark, empty without one, and whether another incarnation has
+    /// this consumer's name.
     ///
     /// # Errors
     /// As for [`Link::query`].
-    pub async fn mark(&self, link: &Link) -> Result<String, LinkError> {
-        let mark: Option<String> = link.query(redis::cmd("HGET").arg(self.register()).arg("g")).await?;
-        Ok(mark.unwrap_or_default())
+    pub async fn standing(&self, link: &Link) -> Result<(String, bool), LinkError> {
+        let fields = redis::cmd("HMGET").arg(self.register()).arg("g").arg(format!("i:{}", self.consumer)).take();
+        let (mark, holder): (Option<String>, Option<String>) = link.query(&fields).await?;
+        let replaced = holder.is_some_and(|holder| *holder != *self.incarnation);
+        Ok((mark.unwrap_or_default(), replaced))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Entries of one source, and of which group they are.
 #[derive(Debug, Default)]
@@ -25,9 +25,16 @@ struct Entries {
     mark: String,
     /// The newest entry that the group has given to anybody, as far as is known: where one in its place would begin.
     reached: Option<(u64, u64)>,
+    /// The consumer that reads them.
+    name: Arc<str>,
 }
 
 impl Held {
+    /// Of this consumer.
+    pub(super) fn of(name: &Arc<str>) -> Self {
+        Self { entries: Mutex::new(Entries { name: Arc::clone(name), ..Entries::default() }), ..Self::default() }
+    }
+
     pub(super) fn add(&self, ids: &[String]) {
         let mut entries = self.lock();
         entries.given.extend(ids.iter().cloned());
@@ -120,8 +127,19 @@ impl Held {
     }
 
     /// The consumer's name has gone to another incarnation.
-    pub(super) fn replace(&self) {
-        self.replaced.store(true, Ordering::Relaxed);
+    pub(crate) fn replace(&self, name: &str) {
+        // what was read under an earlier name says nothing of this one
+        if *self.lock().name == *name {
+            self.replaced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What was read under the last name is that of whoever has it.
+    pub(super) fn rename(&self, name: &Arc<str>) {
+        let mut entries = self.lock();
+        entries.open.clear();
+        entries.name = Arc::clone(name);
+        self.replaced.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn is_replaced(&self) -> bool {

@@ -15,18 +15,27 @@ use super::{RedisStream, Start, number};
 use crate::shared::fault;
 
 impl RedisStream {
-    /// Makes what is missing on the server and registers this incarnation; the first time over any other.
+    /// Makes what is missing on the server and registers this incarnation.
     pub(super) async fn join(&mut self) -> Result<(), Fault> {
+        while !self.enroll().await? {
+            self.rename();
+        }
+        Ok(())
+    }
+
+    /// Joins under the name of now, the first time over whoever has it; false where another process has taken it.
+    async fn enroll(&mut self) -> Result<bool, Fault> {
         let first = !self.joined;
         let (from, past) = match (first, self.start) {
             (true, Start::First) => ("0".to_owned(), Past::default()),
             (true, Start::Next) => ("$".to_owned(), Past::default()),
             (false, _) => self.resumption().await.map_err(|error| fault(&error))?,
         };
-        let joined = self.member.rejoin(&self.link, &from, first, &past).await.map_err(|error| fault(&error))?;
+        let joined = self.member.rejoin(&self.link, &from, !self.named, &past).await.map_err(|error| fault(&error))?;
         let Joined::Ours { made } = joined.joined else {
-            return Err(self.replaced());
+            return Ok(false);
         };
+        self.named = true;
         let Member { stream, group, consumer, .. } = &self.member;
         if first {
             self.held.reach(number(&joined.reached));
@@ -42,7 +51,7 @@ impl RedisStream {
             let (member, link, held) = (self.member.clone(), self.link.clone(), Arc::clone(&self.held));
             self.keeper = Some(Keeper::start(&self.function, member, link, held, self.claim_idle));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Goes on in a group that has taken the place of the last one.
@@ -104,13 +113,19 @@ impl RedisStream {
         Ok(())
     }
 
-    /// Trying again could only take the name back, and then the other process would be the one that ends.
-    pub(super) fn replaced(&self) -> Fault {
+    /// Another process has the consumer's name, and all entries that were read under it: this one goes on under a name
+    /// that nobody else can have. Taking the old one back would make the two take it from each other for ever.
+    pub(super) fn rename(&mut self) {
+        let name: Arc<str> = format!("{}-{:.8}", self.consumer, redis_link::incarnation()).into();
         let Member { group, consumer, .. } = &self.member;
-        Fault::backend(format!(
-            "consumer '{consumer}' of group '{group}' was taken over by another process: give each process an option \
-             'consumer' of its own"
-        ))
-        .permanent()
+        tracing::warn!(
+            function = %self.function,
+            "consumer '{consumer}' of group '{group}' was taken over by another process, with what it had read: this one \
+             goes on as '{name}'; give each process an option 'consumer' of its own"
+        );
+        self.held.rename(&name);
+        self.member.consumer = name;
+        (self.named, self.keeper, self.reader, self.reading) = (false, None, None, None);
+        self.claimed.clear();
     }
 }

@@ -67,7 +67,7 @@ async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
             held.close(&lost);
         }
         Ok(Beat::Regrouped) => held.regroup(),
-        Ok(Beat::Replaced) => held.replace(),
+        Ok(Beat::Replaced) => held.replace(&member.consumer),
         Err(error) => tracing::debug!(function, "no heartbeat: {error}"),
     }
 }

@@ -332,6 +332,12 @@ fn ownership_lost_to_a_namesake() {
     let after = left(&mut redis);
     assert_eq!(after.outputs, [("1-1".to_owned(), json!({"i": 1, "n": 1, "life": "second"}))]);
     first.running.signal(Signal::CONT);
-    assert_eq!(first.running.wait_exit(PATIENCE).code(), Some(69), "{}", first.running.written());
+    wait_counts(&mut first, &[("fenced_total", "", 1)]);
     assert_eq!(left(&mut redis), after, "the late result is nowhere");
+    // under a name of its own it can do the work again
+    assert!(first.lines(&["WARN", "consumer 'a'", "goes on as 'a-"]) == 1, "{}", first.running.written());
+    drop(second);
+    add(&mut redis, &[json!({"i": 2, "host": "a"})]);
+    let done = eventually(PATIENCE, || (left(&mut redis).outputs.len() == 2).then_some(()));
+    assert!(done.is_some(), "{}", first.running.written());
 }
