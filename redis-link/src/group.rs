@@ -67,7 +67,7 @@ pub struct Pending {
 pub enum Beat {
     /// Another group has taken the place of the one that was joined.
     Regrouped,
-    /// These entries belong to somebody else by now, or to nobody; the others have an idle time of 0.
+    /// These entries belong to somebody else by now, or to nobody; the others that are held have an idle time of 0.
     Lost(Vec<String>),
     /// Another incarnation has taken the name over, and all entries with it.
     Replaced,
@@ -100,8 +100,9 @@ impl Member {
     }
 
     /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation),
-    /// `t:CONSUMER` (the token of its last commit) and `g` (the group's mark: the incarnation that made it, a random name,
-    /// and the id after which it began).
+    /// `t:CONSUMER` (the token of its last commit), `g` (the group's mark: the incarnation that made it, a random name,
+    /// and the id after which it began), `s` (ranges of ids that this group gives to nobody, as processes had had them from
+    /// the one before) and `j:CONSUMER` (the mark of the group that the consumer has brought its open entries into).
     ///
     /// In a Cluster it lies where the stream lies, unless the stream's name has a `}` and no hash tag: no other key
     /// can lie with such a stream for certain.
@@ -225,13 +226,14 @@ impl Member {
         Ok((next, ids, answer.next().map_or(0, |deleted| list(deleted).len())))
     }
 
-    /// Keeps entries of the group with this mark from being claimed by others. Their delivery counts stay.
+    /// Keeps entries of the group with this mark from being claimed by others (`held`), and looks whether further ones are
+    /// still this consumer's (`known`). Their delivery counts stay.
     ///
     /// # Errors
     /// As for [`Link::script`]; the register is none.
-    pub async fn beat(&self, link: &Link, mark: &str, ids: &[String]) -> Result<Beat, LinkError> {
+    pub async fn beat(&self, link: &Link, mark: &str, held: &[String], known: &[String]) -> Result<Beat, LinkError> {
         let mut script = self.invocation(&BEAT);
-        script.arg(mark).arg(ids);
+        script.arg(mark).arg(held.len()).arg(held).arg(known);
         let (word, rest) = self.answer(link, &script, "XCLAIM").await?;
         Ok(match &*word {
             "replaced" => Beat::Replaced,

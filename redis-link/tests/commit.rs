@@ -433,5 +433,11 @@ async fn a_letter_is_fed_back_once() {
     let none = Write::Add { stream: "in".to_owned(), max_length: 0, fields: Vec::new() };
     let error = feed_back(&link, "dead", &[("1000-0".to_owned(), vec![none])]).await.unwrap_err();
     assert_eq!(error.to_string(), "an entry for stream 'in' has 0 fields, which must be 1 to 1000");
+    for command in ["xadd", "xdel"] {
+        run(&link, &format!("ACL SETUSER weak on nopass ~* +@all -{command}")).await.unwrap();
+        let weak = Link::new(server.target(Some("weak"), Some("")));
+        let error = feed_back(&weak, "dead", &[("1000-0".to_owned(), vec![entry("in", "1")])]).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("allow it with ACL SETUSER weak +{command}")), "{error}");
+    }
     assert_eq!((number(&link, "XLEN dead").await, number(&link, "XLEN in").await), (1, 249));
 }

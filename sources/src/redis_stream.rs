@@ -373,10 +373,18 @@ impl Source for RedisStream {
                 untouched.extend(entries.into_iter().map(|entry| entry.id));
             }
         }
+        self.held.expect(untouched.iter().cloned());
+        // where the group was deleted meanwhile, what is left has to be in the new one before others can take it over
+        let joined = match self.held.open().is_empty() || self.held.is_replaced() {
+            true => Ok(()),
+            false => self.join().await,
+        };
+        self.keeper = None;
         self.claimed.clear();
         "0-0".clone_into(&mut self.cursor);
         self.claim_at = Instant::now();
         self.held.close_all();
+        joined?;
         match self.member.leave(&self.link, self.claim_idle + CLAIMABLE, &untouched).await {
             Err(error) if !is_gone(&error) => Err(fault(&error)),
             _ => Ok(()),

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
+use redis_link::group::is_gone;
 use redis_link::slot::{apart, is_cluster};
 use redis_link::{Link, LinkError, Member, slot};
 use runtime_core::Fault;
@@ -145,17 +146,17 @@ struct RedisCommit {
 #[async_trait]
 impl Prepared for RedisCommit {
     async fn run(&self) -> Result<Decision, Fault> {
+        // that of the group which the entries were read from, or have been brought into
+        let mark = self.held.as_ref().map(|held| held.mark()).unwrap_or_default();
         match self.commit.run(&self.link).await {
             Ok(verdict @ (Verdict::Done | Verdict::Unheard(_) | Verdict::Again)) => {
-                if let (Some(ack), Some(held)) = (&self.commit.ack, &self.held) {
-                    held.close(&ack.ids);
-                }
+                self.done(&verdict, &mark).await.map_err(|error| fault(&error))?;
                 if let Verdict::Unheard(why) = verdict {
                     self.tell(why);
                 }
                 Ok(Decision::Done)
             }
-            Ok(Verdict::Lost(ids)) => self.lost(ids).await.map_err(|error| fault(&error)),
+            Ok(Verdict::Lost(ids)) => self.lost(ids, &mark).await.map_err(|error| fault(&error)),
             Ok(Verdict::Gone) => self.gone().await.map_err(|error| fault(&error)),
             Ok(Verdict::Stale(_)) => Ok(Decision::Stale),
             Ok(Verdict::Fenced) => Ok(Decision::Fenced),
@@ -168,8 +169,23 @@ impl Prepared for RedisCommit {
 }
 
 impl RedisCommit {
-    /// Who has entries that are not this consumer's: others, or nobody, as they are of a group that is gone.
-    async fn lost(&self, ids: Vec<String>) -> Result<Decision, LinkError> {
+    /// Entries are done. Where another group has taken the place of the first one since they were committed, they may have
+    /// been brought into that one, and would come again.
+    async fn done(&self, verdict: &Verdict, mark: &str) -> Result<(), LinkError> {
+        let (Some(StreamAck { member, ids }), Some(held)) = (&self.commit.ack, &self.held) else { return Ok(()) };
+        held.close(ids);
+        if *verdict != Verdict::Again && held.mark() == mark {
+            return Ok(());
+        }
+        match member.acknowledge(&self.link, ids).await {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who has entries that are not this consumer's: others, or nobody, as they are of the group with this mark, which is
+    /// gone.
+    async fn lost(&self, ids: Vec<String>, before: &str) -> Result<Decision, LinkError> {
         let (Some(StreamAck { member, .. }), Some(held)) = (&self.commit.ack, &self.held) else {
             return Ok(Decision::Lost(ids));
         };
@@ -181,7 +197,7 @@ impl RedisCommit {
         let (mark, replaced) = member.standing(&self.link).await?;
         if replaced {
             held.replace(&member.consumer);
-        } else if held.is_another(&mark) {
+        } else if !mark.is_empty() && mark != before {
             held.regroup();
             return Ok(Decision::Gone { events: ids, why: come_again(member) });
         }
@@ -192,6 +208,9 @@ impl RedisCommit {
     /// The group is not there.
     async fn gone(&self) -> Result<Decision, LinkError> {
         let Some(StreamAck { member, ids }) = &self.commit.ack else { return Ok(Decision::Lost(Vec::new())) };
+        if let Some(held) = &self.held {
+            held.regroup();
+        }
         let why = match member.last_id(&self.link).await? {
             Some(_) => come_again(member),
             None => format!("stream '{}' is gone, and their entries with it", member.stream),

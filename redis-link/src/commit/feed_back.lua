@@ -2,7 +2,7 @@
 -- added. Nothing is removed before every stream is known to be one.
 --
 -- KEYS dead stream, then that of every entry; ARGV number of letters; each: id, number of its entries; each of those:
--- number of its words, words. Answers { 'fed', count } or { 'type', key, wanted }
+-- number of its words, words. Answers { 'fed', count }, { 'type', key, wanted } or { 'denied', command, key }
 local arg, key = 1, 1
 local function next_arg()
   arg = arg + 1
@@ -13,6 +13,14 @@ for i = 1, #KEYS do
   if kind ~= 'none' and kind ~= 'stream' then
     return { 'type', KEYS[i], 'stream' }
   end
+end
+-- a letter that is removed and cannot be added would be lost. Servers before 7.0 cannot tell
+local may = redis.acl_check_cmd
+if may and not may('XDEL', KEYS[1], '0-1') then
+  return { 'denied', 'XDEL', KEYS[1] }
+end
+if may and #KEYS > 1 and not may('XADD', KEYS[2], '*', 'f', 'v') then
+  return { 'denied', 'XADD', KEYS[2] }
 end
 local fed = 0
 for _ = 1, tonumber(ARGV[1]) do

@@ -17,7 +17,7 @@ const AT_ONCE: usize = 100;
 /// so that a repetition after a lost answer is harmless. How many were there. In a Cluster all streams must share a slot.
 ///
 /// # Errors
-/// The server is away: some may have been fed. A key holds no stream, or a write is none of [`Write::Add`], or has too
+/// The server is away: some may have been fed. A key holds no stream, this user may not remove or add, or a write is none of [`Write::Add`], or has too
 /// many fields: nothing of the 100 letters around it is.
 pub async fn feed_back(link: &Link, dead_stream: &str, letters: &[(String, Vec<Write>)]) -> Result<u64, LinkError> {
     let mut fed = 0;
@@ -38,6 +38,7 @@ pub async fn feed_back(link: &Link, dead_stream: &str, letters: &[(String, Vec<W
         let answer: Vec<String> = link.script(&call, "XDEL", dead_stream).await?;
         match &answer[..] {
             [word, count] if word == "fed" => fed += count.parse().unwrap_or(0),
+            [word, command, key] if word == "denied" => return Err(LinkError::denied(link.target(), command, key)),
             [_, key, wanted] => return Err(LinkError::wrong_type(link.target(), key, wanted)),
             _ => {}
         }

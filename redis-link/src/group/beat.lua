@@ -1,5 +1,7 @@
--- KEYS stream, register; ARGV group, consumer, incarnation, the group's mark, then ids
--- resets the idle time of those that are still this consumer's, and answers { 'mine', the others }; { 'replaced' } where
+-- KEYS stream, register; ARGV group, consumer, incarnation, the group's mark, how many ids are held, those, then ids that
+-- are only looked at
+-- resets the idle time of the first ones, as far as they are still this consumer's, and answers { 'mine', those of all that
+-- are not }; { 'replaced' } where
 -- another incarnation has the name, { 'regrouped' } where another group has the place of the one with this mark, and
 -- { 'type', key, wanted }. Delivery counts stay.
 local kind = redis.call('TYPE', KEYS[2]).ok
@@ -14,11 +16,12 @@ if (redis.call('HGET', KEYS[2], 'g') or ARGV[4]) ~= ARGV[4] then
   return { 'regrouped' }
 end
 local mine, answer = {}, { 'mine' }
-for i = 5, #ARGV do
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
-    mine[#mine + 1] = ARGV[i]
-  else
+local last_held = 5 + tonumber(ARGV[5])
+for i = 6, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 0 then
     answer[#answer + 1] = ARGV[i]
+  elseif i <= last_held then
+    mine[#mine + 1] = ARGV[i]
   end
 end
 -- without a check of its own XCLAIM would take entries back from whoever has claimed them

@@ -42,6 +42,7 @@ end
 local reached = delivered()
 if not made.err then
   redis.call('HSET', register, 'g', ARGV[6] .. ' ' .. reached)
+  redis.call('HDEL', register, 's')
 end
 -- servers before 6.2 make the consumer with its first read
 redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, consumer)
@@ -55,7 +56,18 @@ end
 local mark = redis.call('HGET', register, 'g') or ''
 local here, deleted = {}, {}
 if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
+  -- an answer that was lost: what came in by the last try may be done by now, and must not come in again
+  local again = redis.call('HGET', register, 'j:' .. consumer) == mark
   local start = string.match(mark, ' (.*)$')
+  local skipped = redis.call('HGET', register, 's') or ''
+  local function is_skipped(id)
+    for from, to in string.gmatch(skipped, '(%S+) (%S+);') do
+      if later(id, from) and not later(id, to) then
+        return true
+      end
+    end
+    return false
+  end
   for i = 9, #ARGV do
     local id = ARGV[i]
     local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
@@ -63,7 +75,11 @@ if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
       if row[2] == consumer then
         here[#here + 1] = id
       end
-    elseif not later(id, start) or later(id, reached) then
+    elseif again then
+      if #redis.call('XRANGE', stream, id, id) == 0 then
+        deleted[#deleted + 1] = id
+      end
+    elseif not later(id, start) or later(id, reached) or is_skipped(id) then
       -- nobody has had it from this group
       if #redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID') > 0 then
         here[#here + 1] = id
@@ -72,9 +88,11 @@ if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
       end
     end
   end
-  -- what this process has done comes to nobody again
+  -- what this process has done comes to nobody again; what others have not, they bring along themselves
   if later(ARGV[8], reached) then
     redis.call('XGROUP', 'SETID', stream, group, ARGV[8])
+    redis.call('HSET', register, 's', skipped .. reached .. ' ' .. ARGV[8] .. ';')
   end
+  redis.call('HSET', register, 'j:' .. consumer, mark)
 end
 return { 'joined', holder, made.err and 0 or 1, reached, mark, here, deleted }

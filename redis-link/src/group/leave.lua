@@ -23,10 +23,15 @@ for _, row in ipairs(rows) do
 end
 if #rows == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-  redis.call('HDEL', KEYS[2], 'i:' .. ARGV[2], 't:' .. ARGV[2])
+  redis.call('HDEL', KEYS[2], 'i:' .. ARGV[2], 't:' .. ARGV[2], 'j:' .. ARGV[2])
   -- the group's mark is for those who know it
-  if #redis.call('HGETALL', KEYS[2]) == 2 then
-    redis.call('HDEL', KEYS[2], 'g')
+  local fields = redis.call('HGETALL', KEYS[2])
+  local anybody = false
+  for i = 1, #fields, 2 do
+    anybody = anybody or #fields[i] > 1
+  end
+  if not anybody then
+    redis.call('HDEL', KEYS[2], 'g', 's')
   end
 end
 return { 'left', #rows }

@@ -16,13 +16,13 @@ for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   known[consumer.name] = true
   if consumer.name ~= ARGV[2] and consumer.pending == 0 and consumer.idle >= tonumber(ARGV[3]) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
-    redis.call('HDEL', KEYS[2], 'i:' .. consumer.name, 't:' .. consumer.name)
+    redis.call('HDEL', KEYS[2], 'i:' .. consumer.name, 't:' .. consumer.name, 'j:' .. consumer.name)
     gone[#gone + 1] = consumer.name
   end
 end
 for i = 4, #ARGV, 2 do
   if not known[ARGV[i]] and redis.call('HGET', KEYS[2], 'i:' .. ARGV[i]) == ARGV[i + 1] then
-    redis.call('HDEL', KEYS[2], 'i:' .. ARGV[i], 't:' .. ARGV[i])
+    redis.call('HDEL', KEYS[2], 'i:' .. ARGV[i], 't:' .. ARGV[i], 'j:' .. ARGV[i])
   end
 end
 local fields = redis.call('HGETALL', KEYS[2])

@@ -64,6 +64,7 @@ impl RedisStream {
         let complete = page.len() < most;
         let last = page.last().map(|pending| format!("({}", pending.id));
         let mut left: Vec<Pending> = page.into_iter().filter(|pending| !held.contains(&pending.id)).collect();
+        self.held.expect(left.iter().map(|pending| pending.id.clone()));
         let suspect = left.iter().position(|pending| self.deliveries(pending) >= SUSPECT);
         if suspect == Some(0) && !held.is_empty() {
             return Ok(Some(Pull::Again(MOMENT)));
@@ -109,7 +110,9 @@ impl RedisStream {
         // its own, where a call took so long that the heartbeat was late
         let held = self.held.ids();
         let before = self.claimed.len();
-        self.claimed.extend(ids.into_iter().filter(|id| !held.contains(id)));
+        let ids: Vec<String> = ids.into_iter().filter(|id| !held.contains(id)).collect();
+        self.held.expect(ids.iter().cloned());
+        self.claimed.extend(ids);
         let claimed = self.claimed.len() - before;
         if claimed > 0 {
             metrics::counter!("gaugefn_stream_claimed_total", "function" => self.function.clone())
@@ -130,6 +133,7 @@ impl RedisStream {
         if !deleted.is_empty() {
             let ids: Vec<String> = deleted.into_iter().map(|entry| entry.id).collect();
             self.member.acknowledge(&self.link, &ids).await?;
+            self.held.close(&ids);
             self.trimmed(ids.len());
         }
         if entries.is_empty() {

@@ -16,8 +16,8 @@ pub(crate) struct Held {
 struct Entries {
     /// Given out, with a receipt that lives.
     given: BTreeSet<String>,
-    /// Given out at some time and neither done nor somebody else's: what has to come into a group that takes the place of
-    /// this one.
+    /// Read or claimed at some time and neither done nor somebody else's: what has to come into a group that takes the
+    /// place of this one.
     open: BTreeSet<String>,
     /// Given out, and deleted with their stream.
     deleted: BTreeSet<String>,
@@ -39,6 +39,11 @@ impl Held {
         let mut entries = self.lock();
         entries.given.extend(ids.iter().cloned());
         entries.open.extend(ids.iter().cloned());
+    }
+
+    /// This consumer's, and not given out yet.
+    pub(super) fn expect(&self, ids: impl IntoIterator<Item = String>) {
+        self.lock().open.extend(ids);
     }
 
     /// Their receipt is gone.
@@ -71,11 +76,17 @@ impl Held {
         self.lock().given.clone()
     }
 
+    /// Those that are given out, and those that are open besides.
+    pub(super) fn all(&self) -> (Vec<String>, Vec<String>) {
+        let entries = self.lock();
+        (entries.given.iter().cloned().collect(), entries.open.difference(&entries.given).cloned().collect())
+    }
+
     pub(super) fn open(&self) -> BTreeSet<String> {
         self.lock().open.clone()
     }
 
-    pub(super) fn mark(&self) -> String {
+    pub(crate) fn mark(&self) -> String {
         self.lock().mark.clone()
     }
 
@@ -94,11 +105,16 @@ impl Held {
         self.lock().reached = None;
     }
 
-    /// Another group is in the place of the one before, and its stream does not have these any more.
-    pub(super) fn enter(&self, mark: String, deleted: &[String]) {
+    /// Another group is in the place of the one before, and its stream does not have these any more. What was brought along
+    /// and is not among those that are kept is others' there.
+    pub(super) fn enter(&self, mark: String, brought: &[String], kept: &[String], deleted: &[String]) {
         self.regrouped.store(false, Ordering::Relaxed);
         let mut entries = self.lock();
         entries.mark = mark;
+        let kept: BTreeSet<&String> = kept.iter().chain(deleted).collect();
+        for id in brought.iter().filter(|id| !kept.contains(id)) {
+            entries.open.remove(id);
+        }
         for id in deleted {
             if entries.open.remove(id) && entries.given.contains(id) {
                 entries.deleted.insert(id.clone());
@@ -113,7 +129,7 @@ impl Held {
     }
 
     /// Whether a group with this mark has taken the place of the one that the entries are of.
-    pub(crate) fn is_another(&self, mark: &str) -> bool {
+    pub(super) fn is_another(&self, mark: &str) -> bool {
         !mark.is_empty() && self.lock().mark != mark
     }
 

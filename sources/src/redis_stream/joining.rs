@@ -40,12 +40,12 @@ impl RedisStream {
         if first {
             self.held.reach(number(&joined.reached));
             self.joined = true;
-            self.held.enter(joined.mark, &[]);
+            self.held.enter(joined.mark, &[], &[], &[]);
             tracing::debug!(function = %self.function, %stream, %group, %consumer, made, "joined the consumer group");
         } else if self.held.is_another(&joined.mark) {
             self.enter(joined, &from, &past).await.map_err(|error| fault(&error))?;
         } else {
-            self.held.enter(joined.mark, &[]);
+            self.held.enter(joined.mark, &[], &[], &[]);
         }
         if self.keeper.is_none() {
             let (member, link, held) = (self.member.clone(), self.link.clone(), Arc::clone(&self.held));
@@ -68,7 +68,7 @@ impl RedisStream {
             self.held.begin_anew();
             deleted.extend(open);
         }
-        self.held.enter(mark, &deleted);
+        self.held.enter(mark, &past.open, &kept, &deleted);
         let Member { stream, group, .. } = &self.member;
         let begins = if own {
             format!("a new one begins after {from}")

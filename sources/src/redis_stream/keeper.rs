@@ -58,8 +58,8 @@ async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
     if held.is_replaced() {
         return;
     }
-    let ids: Vec<String> = held.ids().into_iter().collect();
-    match member.beat(link, &held.mark(), &ids).await {
+    let (given, open) = held.all();
+    match member.beat(link, &held.mark(), &given, &open).await {
         Ok(Beat::Lost(lost)) if lost.is_empty() => {}
         Ok(Beat::Lost(lost)) => {
             // settled meanwhile, or claimed by others while this process did not run

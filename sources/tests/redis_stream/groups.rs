@@ -138,6 +138,107 @@ async fn a_group_that_another_process_has_made_anew_gets_what_is_in_work_here() 
     assert_eq!(pending(&server), []);
 }
 
+/// Lets a source come into the group of now, which has nothing for it.
+async fn nothing_new(source: &mut dyn Source) {
+    idles(source, Duration::from_millis(50)).await;
+}
+
+/// Who has read least makes the group, and who has read most is the next to come.
+#[tokio::test]
+async fn each_of_several_processes_brings_along_what_it_has_in_work() {
+    let server = RedisServer::start();
+    add(&server, 1..10);
+    let [mut least, mut middle, mut most] = [
+        source(&server, json!({ "consumer": "a" })).await,
+        source(&server, json!({ "consumer": "b" })).await,
+        source(&server, json!({ "consumer": "c" })).await,
+    ];
+    let first = next(&mut *least, 3).await;
+    let (second, third) = (next(&mut *middle, 3).await, next(&mut *most, 3).await);
+    run(&server, "XGROUP DESTROY in vm");
+    regroup(&server, &mut *least).await;
+    assert_eq!(commit(&*most, &third).await, gone(&["7-0", "8-0", "9-0"], COMES_AGAIN));
+    drop(third);
+    let third = next(&mut *most, 3).await;
+    assert_eq!(ids(&third), ["7-0", "8-0", "9-0"]);
+    assert_eq!(commit(&*middle, &second).await, gone(&["4-0", "5-0", "6-0"], COMES_AGAIN));
+    drop(second);
+    let second = next(&mut *middle, 3).await;
+    assert_eq!(ids(&second), ["4-0", "5-0", "6-0"]);
+    for (source, batch) in [(&least, &first), (&middle, &second), (&most, &third)] {
+        assert_eq!(commit(&**source, batch).await, Decision::Done);
+    }
+    drop((first, second, third));
+    for source in [&mut least, &mut middle, &mut most] {
+        nothing_new(&mut **source).await;
+    }
+    assert_eq!(pending(&server), []);
+}
+
+#[tokio::test]
+async fn what_another_process_has_got_from_the_new_group_is_never_brought_into_a_further_one() {
+    let server = RedisServer::start();
+    add(&server, 1..5);
+    let mut one = source(&server, json!({})).await;
+    let mut two = source(&server, json!({ "consumer": "b" })).await;
+    settle(next(&mut *one, 2).await).await;
+    let held = next(&mut *two, 2).await;
+    run(&server, "XGROUP DESTROY in vm");
+    regroup(&server, &mut *one).await;
+    let taken = next(&mut *one, 10).await;
+    assert_eq!(ids(&taken), ["3-0", "4-0"]);
+    assert_eq!(commit(&*two, &held).await, gone(&["3-0", "4-0"], COMES_AGAIN));
+    drop(held);
+    nothing_new(&mut *two).await;
+    assert_eq!(commit(&*one, &taken).await, Decision::Done);
+    run(&server, "XGROUP DESTROY in vm");
+    regroup(&server, &mut *two).await;
+    nothing_new(&mut *two).await;
+    assert_eq!(pending(&server), []);
+}
+
+#[tokio::test]
+async fn what_was_committed_without_an_answer_does_not_come_again_in_the_new_group() {
+    let server = RedisServer::start();
+    add(&server, 1..4);
+    let mut source = source(&server, json!({})).await;
+    // the server has the script from now on
+    let first = next(&mut *source, 1).await;
+    assert_eq!(commit(&*source, &first).await, Decision::Done);
+    let batch = next(&mut *source, 2).await;
+    let prepared = source.transaction().unwrap().prepare(vec![batch.receipt.enlist().unwrap()]).unwrap();
+    run(&server, "CLIENT PAUSE 200 WRITE");
+    timeout(Duration::from_millis(50), prepared.run()).await.unwrap_err();
+    let end = Instant::now() + PATIENCE;
+    while !pending(&server).is_empty() {
+        assert!(Instant::now() < end, "it was not sent");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    run(&server, "XGROUP DESTROY in vm");
+    regroup(&server, &mut *source).await;
+    assert_eq!(pending(&server).len(), 2, "nobody here knows that they are done");
+    assert_eq!(prepared.run().await.unwrap(), Decision::Done);
+    assert_eq!(pending(&server), []);
+}
+
+#[tokio::test]
+async fn what_is_left_at_the_end_is_brought_into_the_new_group_for_others() {
+    let server = RedisServer::start();
+    add(&server, 1..5);
+    let mut one = source(&server, json!({})).await;
+    let mut two = source(&server, json!({ "consumer": "b", "claim_idle": "100ms" })).await;
+    let (held, other) = (next(&mut *one, 2).await, next(&mut *two, 2).await);
+    run(&server, "XGROUP DESTROY in vm");
+    regroup(&server, &mut *two).await;
+    settle(other).await;
+    drop(held);
+    one.close().await.unwrap();
+    let batch = next(&mut *two, 10).await;
+    assert_eq!(ids(&batch), ["1-0", "2-0"]);
+    settle(batch).await;
+    assert_eq!(pending(&server), []);
+}
+
 /// It finds that from its heartbeat, as it has no reason to ask.
 #[tokio::test]
 async fn who_reads_on_in_another_group_finds_that_it_is_another() {
@@ -207,7 +308,7 @@ async fn a_register_of_another_type_is_named_and_not_the_stream() {
     run(&server, "SET gaugefn:consumers:{in}:vm text");
     let link = redis_link::Link::new(redis_link::Settings::default().resolve(Some(&server.url())).unwrap());
     let member = redis_link::Member::new("in", "vm", "b");
-    assert_eq!(member.beat(&link, "", &[]).await.unwrap_err().to_string(), said);
+    assert_eq!(member.beat(&link, "", &[], &[]).await.unwrap_err().to_string(), said);
     assert_eq!(member.sweep(&link, PATIENCE, &[]).await.unwrap_err().to_string(), said);
     assert_eq!(source.close().await.unwrap_err().to_string(), said);
     drop(batch);
