@@ -335,7 +335,9 @@ fn ownership_lost_to_a_namesake() {
     wait_counts(&mut first, &[("fenced_total", "", 1)]);
     assert_eq!(left(&mut redis), after, "the late result is nowhere");
     // under a name of its own it can do the work again
-    assert!(first.lines(&["WARN", "consumer 'a'", "goes on as 'a-"]) == 1, "{}", first.running.written());
+    let renamed = || first.lines(&["WARN", "consumer 'a'", "goes on as 'a-"]) == 1;
+    let said = eventually(PATIENCE, || renamed().then_some(()));
+    assert!(said.is_some(), "{}", first.running.written());
     drop(second);
     add(&mut redis, &[json!({"i": 2, "host": "a"})]);
     let done = eventually(PATIENCE, || (left(&mut redis).outputs.len() == 2).then_some(()));
