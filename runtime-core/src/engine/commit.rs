@@ -5,16 +5,24 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::board::Board;
 use super::bond::Bond;
 use super::meters::Meters;
-use super::run::RECHECK;
 use crate::change::Fingerprint;
 use crate::contract::{
     Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
 };
+
+/// How often what is in trouble is looked at again.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long a look may hold up what is to be written.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The place of dead letters, among the parts that may be in trouble.
 const LETTERS: &str = "dead letters";
@@ -64,6 +72,8 @@ pub(super) struct Committer {
     letters: Option<Box<dyn DeadLetters>>,
     /// Of the last look at their place.
     unkept: Backoff,
+    /// When what is in trouble is looked at again.
+    next_look: Instant,
     bond: Bond,
     /// The keys that commits touch, until the place has been asked whether one transaction can span them.
     unasked: Option<Vec<String>>,
@@ -107,6 +117,7 @@ impl Committer {
             state,
             letters,
             unkept,
+            next_look: Instant::now() + RECHECK,
             bond,
             unasked: Some(keys),
             lease,
@@ -159,8 +170,27 @@ impl Committer {
         looked
     }
 
-    /// Tries what is in trouble again, so that readiness tells the truth also while nothing is written.
-    pub(super) async fn recheck(&mut self) {
+    /// Looks at what is in trouble as soon as it is time to, so that readiness tells the truth also while nothing is
+    /// written. May be dropped at any time: it is still due then.
+    pub(super) async fn look(&mut self) {
+        if !self.is_in_trouble() {
+            return std::future::pending().await;
+        }
+        sleep_until(self.next_look).await;
+        self.recheck().await;
+        self.next_look = Instant::now() + RECHECK;
+    }
+
+    /// The same before something is written, where it is due: under a steady load there is no other time for it. What
+    /// does not answer gives way.
+    pub(super) async fn look_if_due(&mut self) {
+        if self.is_in_trouble() && self.next_look <= Instant::now() {
+            let _ = timeout(PATIENCE, self.recheck()).await;
+            self.next_look = Instant::now() + RECHECK;
+        }
+    }
+
+    async fn recheck(&mut self) {
         for (part, sink, backoff) in self.sinks.iter_mut().filter(|(_, _, backoff)| backoff.trouble().is_some()) {
             match sink.check().await {
                 Ok(()) => backoff.succeeded(),
@@ -176,12 +206,15 @@ impl Committer {
         }
     }
 
-    /// The same for as long as nothing is to be written. May be dropped at any time.
+    /// Looks for as long as nothing is to be written. May be dropped at any time.
     pub(super) async fn keep_checking(&mut self) -> Infallible {
         loop {
-            tokio::time::sleep(RECHECK).await;
-            self.recheck().await;
+            self.look().await;
         }
+    }
+
+    fn is_in_trouble(&self) -> bool {
+        self.unkept.trouble().is_some() || self.sinks.iter().any(|(_, _, backoff)| backoff.trouble().is_some())
     }
 
     /// What is wrong with the first part that is in trouble.

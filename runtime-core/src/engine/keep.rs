@@ -20,7 +20,7 @@ use super::calls::Calls;
 use super::commit::{Committer, Landed, without};
 use super::policy::{Policy, has_failed};
 use super::reload::Successor;
-use super::run::{Again, End, Journey, RECHECK};
+use super::run::{Again, End, Journey};
 use super::states::{Save, States};
 use crate::config::settings::{ReloadState, Then};
 use crate::contract::{Blame, Commit, Event, Fault, Function, Outcome, Returned};
@@ -118,6 +118,9 @@ impl Keeper<'_> {
                     Err(end) => return Some(end),
                 }
             }
+            if let Some(writer) = &mut writer {
+                writer.look_if_due().await;
+            }
             if let Some(committer) = writer.take_if(|_| !way.ready.is_empty())
                 && let Some(mut ready) = way.ready.pop_front()
             {
@@ -135,11 +138,10 @@ impl Keeper<'_> {
                     None => std::future::pending().await,
                 }
             };
-            let is_in_trouble = writer.as_ref().is_some_and(|writer| writer.trouble().is_some());
-            let recheck = async {
-                tokio::time::sleep(RECHECK).await;
-                if let Some(writer) = &mut writer {
-                    writer.recheck().await;
+            let look = async {
+                match &mut writer {
+                    Some(writer) => writer.look().await,
+                    None => std::future::pending().await,
                 }
             };
             let room = way.todo.is_empty() && way.given.len() < most && way.back.is_none();
@@ -183,7 +185,7 @@ impl Keeper<'_> {
                     Some(journey) => way.todo.push_back(journey),
                     None => open = false,
                 },
-                () = recheck, if is_in_trouble => {}
+                () = look => {}
             }
         }
     }

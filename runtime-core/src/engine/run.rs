@@ -28,9 +28,6 @@ use super::tenure;
 use crate::config::settings::{ErrorOptions, Then};
 use crate::contract::{Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Returned, Source, StateStore};
 
-/// How often a sink in trouble is tried again.
-pub(super) const RECHECK: Duration = Duration::from_secs(1);
-
 /// Batches of a queue between the source and the end of the commit: one in each stage.
 const QUEUE_IN_FLIGHT: usize = 3;
 
@@ -366,19 +363,12 @@ async fn commit(
     policy: Policy<'_>,
 ) -> Option<End> {
     loop {
-        let received = if committer.trouble().is_some() {
-            let recheck = async {
-                sleep(RECHECK).await;
-                committer.recheck().await;
-            };
-            // a sink that does not answer must not hold up the end
-            tokio::select! {
-                biased;
-                received = commits.recv() => received,
-                () = recheck => continue,
-            }
-        } else {
-            commits.recv().await
+        committer.look_if_due().await;
+        // a sink that does not answer must not hold up the end
+        let received = tokio::select! {
+            biased;
+            received = commits.recv() => received,
+            () = committer.look() => continue,
         };
         let mut waiting = VecDeque::from([received?]);
         while let Some((mut journey, mut commit)) = waiting.pop_front() {

@@ -1,11 +1,13 @@
 //! Components in trouble: what is repeated, what is given up, what ends the function.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::keep::Kept;
 use super::*;
-use crate::contract::{Call, Outcome};
+use crate::contract::{Call, DeadLetters, Filed, Letter, Outcome};
 
 #[tokio::test(start_paused = true)]
 async fn only_the_failed_sink_is_written_again_with_the_same_outputs() {
@@ -176,5 +178,93 @@ async fn a_function_that_is_gone_or_miscounts_ends_the_run() {
         assert_eq!((fault.to_string().as_str(), fault.blame().exit_code()), (text, code));
         assert_eq!(journal.lines("undelivered"), ["undelivered 1, 2"]);
         assert_eq!((journal.count("write"), journal.count("close source")), (0, 1));
+    }
+}
+
+/// A place of letters that is away for so many looks; each takes a while, the first one none.
+struct Distant {
+    away: AtomicU32,
+    takes: Duration,
+    journal: Journal,
+}
+
+impl Distant {
+    fn boxed(away: u32, takes: Duration, journal: &Journal) -> Box<dyn DeadLetters> {
+        Box::new(Self { away: AtomicU32::new(away), takes, journal: journal.clone() })
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Distant {
+    async fn put(&self, _: &[Letter]) -> Result<(), Fault> {
+        Err(Fault::internal("no event failed"))
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        self.journal.note("look");
+        if self.journal.count("look") > 1 {
+            tokio::time::sleep(self.takes).await;
+        }
+        match self.away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Fault::backend("the letters are away")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "far away".to_owned()
+    }
+
+    async fn list(&self, _: Option<&str>, _: usize) -> Result<Vec<Filed>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn get(&self, _: &str) -> Result<Option<Filed>, Fault> {
+        Ok(None)
+    }
+
+    async fn remove(&self, _: &[String]) -> Result<u64, Fault> {
+        Ok(0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_steady_load_does_not_keep_from_looking_at_what_is_in_trouble() {
+    for durable in [false, true] {
+        let load = (0..200).flat_map(|_| [Script::Events(vec!["a"]), Script::Again(Duration::from_millis(40))]);
+        // nothing is written that could show that the sink works
+        let mut bench = Bench::new(Delivery::Queue, load).answering(|_, _| Returned::Empty);
+        bench.state = durable.then(|| Arc::new(Kept::default()) as Arc<dyn StateStore>);
+        let (journal, board) = (bench.journal.clone(), bench.board.clone());
+        bench.letters = Some(Distant::boxed(2, Duration::from_millis(100), &journal));
+        bench.sink().fail_checks(2);
+        let (_stopper, running) = bench.spawn();
+        journal.reaches("settle", 1).await;
+        assert_eq!(
+            board.reasons(),
+            [
+                "function 'vm', dead letters: the letters are away",
+                "function 'vm', sink result: the recorder cannot be opened"
+            ]
+        );
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(board.reasons().is_empty(), "durable: {durable}: {:?}", board.reasons());
+        assert_end!(running.await.unwrap(), End::Exhausted);
+        assert_eq!(journal.count("settle"), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_trouble_and_does_not_answer_holds_up_little() {
+    for durable in [false, true] {
+        let load = (0..100).flat_map(|_| [Script::Events(vec!["a"]), Script::Again(Duration::from_millis(40))]);
+        let mut bench = Bench::new(Delivery::Queue, load);
+        bench.state = durable.then(|| Arc::new(Kept::default()) as Arc<dyn StateStore>);
+        let journal = bench.journal.clone();
+        bench.letters = Some(Distant::boxed(1, Duration::from_secs(3600), &journal));
+        let (_stopper, running) = bench.spawn();
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert!(running.is_finished(), "durable: {durable}: {}", journal.count("settle"));
+        assert_end!(running.await.unwrap(), End::Exhausted);
     }
 }

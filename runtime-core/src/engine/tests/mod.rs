@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::{Board, End, Parts, Stop, Stopper, run, stop};
 use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{Delivery, Event, Fault, Function, Returned, Sink, StateStore};
+use crate::contract::{DeadLetters, Delivery, Event, Fault, Function, Returned, Sink, StateStore};
 use crate::options::Span;
 use crate::testkit::{Journal, Recorder, Script, ScriptedFunction, ScriptedSource, discard_state};
 
@@ -34,6 +34,7 @@ struct Bench {
     /// What keeps the state, where something does.
     state: Option<Arc<dyn StateStore>>,
     state_key: Option<String>,
+    letters: Option<Box<dyn DeadLetters>>,
 }
 
 /// What stops the run, and its end.
@@ -52,6 +53,7 @@ impl Bench {
             drain: Duration::from_secs(25),
             state: None,
             state_key: None,
+            letters: None,
             journal,
         }
     }
@@ -90,7 +92,7 @@ impl Bench {
             function: self.function,
             state: self.state.unwrap_or_else(|| discard_state().into()),
             state_key: self.state_key,
-            dead_letters: None,
+            dead_letters: self.letters,
             origin: "script".into(),
             sinks: self.sinks.into_iter().map(boxed).collect(),
             errors: self.errors,
