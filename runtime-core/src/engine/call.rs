@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::backoff::retry_wait;
-use super::policy::{Policy, has_failed};
+use super::policy::{Policy, has_failed, is_worn};
 use super::reload::Successor;
 use super::run::{Again, End, Journey};
 use crate::config::settings::Then;
@@ -69,7 +69,7 @@ impl Caller<'_> {
                 journey = calls.recv() => journey.ok_or(None)?,
             };
             let Some(journey) = self.begin(journey).await? else { continue };
-            if self.policy.errors.then == Then::Stop && !self.latest {
+            if self.stops() {
                 self.one_by_one(journey).await?;
                 continue;
             }
@@ -120,10 +120,17 @@ impl Caller<'_> {
 
     /// What of a batch may be called at all.
     async fn begin(&mut self, mut journey: Journey) -> Result<Option<Journey>, Option<End>> {
-        if let Some((worn, outcomes)) = self.policy.worn_out(&mut journey) {
+        if !self.stops()
+            && let Some((worn, outcomes)) = self.policy.worn_out(&mut journey)
+        {
             self.settle(worn, outcomes).await?;
         }
         Ok(Some(journey).filter(|journey| !journey.batch.events.is_empty()))
+    }
+
+    /// Whether nothing of a queue may be called after an event that fails.
+    fn stops(&self) -> bool {
+        self.policy.errors.then == Then::Stop && !self.latest
     }
 
     async fn finish_all(&mut self, given: &mut VecDeque<Given>) -> Result<(), Option<End>> {
@@ -198,7 +205,9 @@ impl Caller<'_> {
     async fn one_by_one(&mut self, mut journey: Journey) -> Result<(), Option<End>> {
         let mut outcomes = Vec::with_capacity(journey.batch.events.len());
         for at in 0..journey.batch.events.len() {
-            let outcome = self.in_place(&mut journey.batch.events[at]).await?;
+            let event = &mut journey.batch.events[at];
+            let outcome =
+                if is_worn(event) { self.policy.outcome_of_worn(event) } else { self.in_place(event).await? };
             let failed = has_failed(&outcome);
             outcomes.push(outcome);
             if failed {

@@ -18,12 +18,12 @@ use tokio::sync::mpsc;
 use super::call::AT_HAND;
 use super::calls::Calls;
 use super::commit::{Committer, Landed, without};
-use super::policy::{Policy, has_failed};
+use super::policy::{Policy, has_failed, is_worn};
 use super::reload::Successor;
 use super::run::{Again, End, Journey};
 use super::states::{Save, States};
 use crate::config::settings::{ReloadState, Then};
-use crate::contract::{Blame, Commit, Event, Fault, Function, Outcome, Returned};
+use crate::contract::{Blame, Commit, Fault, Function, Outcome, Returned};
 use crate::registry::BoxFuture;
 
 /// The second and the third stage of a function.
@@ -192,14 +192,22 @@ impl Keeper<'_> {
 
     /// Gives the function a batch, with the states that it needs.
     async fn give(&mut self, mut journey: Journey, function: &mut Calls<'_>, way: &mut Way) -> Result<(), End> {
+        if self.stops()
+            && journey.batch.events.len() > 1
+            && let Some(worn) = journey.batch.events.iter().position(is_worn)
+        {
+            return self.apart(journey, worn, 0, way);
+        }
         if let Some((worn, outcomes)) = self.policy.worn_out(&mut journey) {
             self.failed(worn, outcomes, way)?;
         }
         if journey.batch.events.is_empty() {
             return Ok(());
         }
-        let used_up = |event: &&Event| event.attempt > self.policy.errors.retries + 1;
-        if let Some(event) = journey.batch.events.first().filter(used_up).filter(|_| !self.latest) {
+        let attempts = self.policy.errors.retries.saturating_add(1);
+        if self.stops()
+            && let Some(event) = journey.batch.events.first().filter(|event| event.attempt > attempts)
+        {
             // what came before it is committed by now
             return Err(End::Policy { event: event.id.clone() });
         }
@@ -209,7 +217,7 @@ impl Keeper<'_> {
                 refused.into_iter().map(|(place, fault)| (place, Returned::Failed(fault).into())).unzip();
             if self.stops() && journey.batch.events.len() > 1 {
                 self.states.withdraw(call);
-                return self.apart(journey, places[0], way);
+                return self.apart(journey, places[0], 0, way);
             }
             let casualties = journey.split(&places);
             self.policy.counted(&casualties.batch.events, &outcomes, 0.0);
@@ -243,8 +251,12 @@ impl Keeper<'_> {
             return Ok(());
         }
         let failed: Vec<usize> = places(&outcomes, has_failed);
+        if !failed.is_empty() {
+            self.states.doubt(&journey.batch.events, &outcomes);
+        }
         if self.stops() && outcomes.len() > 1 && !failed.is_empty() {
-            return self.apart(journey, failed[0], way);
+            // its call with the others was its first attempt
+            return self.apart(journey, failed[0], 1, way);
         }
         if outcomes.iter().any(|outcome| matches!(outcome.returned, Returned::NotCalled)) {
             let casualties = (journey.split(&failed), take(&mut outcomes, &failed));
@@ -310,14 +322,14 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// The policy `stop`: what came before the failed event is called again without the rest, then that one alone.
+    /// The policy `stop`: what came before the failed event is called without the rest, then that one alone, with so many
+    /// more attempts behind it.
     #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "one of several ways to sort outcomes")]
-    fn apart(&mut self, mut before: Journey, failed: usize, way: &mut Way) -> Result<(), End> {
+    fn apart(&mut self, mut before: Journey, failed: usize, attempts: u32, way: &mut Way) -> Result<(), End> {
         let behind: Vec<usize> = (failed + 1..before.batch.events.len()).collect();
         let behind = before.split(&behind);
         let mut alone = before.split(&[failed]);
-        // its call with the others was its first attempt
-        alone.batch.events.iter_mut().for_each(|event| event.attempt += 1);
+        alone.batch.events.iter_mut().for_each(|event| event.attempt += attempts);
         let journeys = [before, alone, behind].into_iter().filter(|journey| !journey.batch.events.is_empty()).collect();
         way.back = Some(Back { journeys, states_hold: true });
         Ok(())

@@ -65,34 +65,34 @@ impl Policy<'_> {
         aside.into_iter().rev().collect()
     }
 
-    /// Events that are not to be called, as their source says why they are unusable, or as they have been delivered too
-    /// often: they go the way of failed ones.
+    /// Events that are not to be called, out of a batch: they go the way of failed ones.
     pub(super) fn worn_out(&self, journey: &mut Journey) -> Option<(Journey, Vec<Outcome>)> {
-        let worn = |event: &Event| event.flaw.is_some() || event.deliveries > MOST_DELIVERIES;
-        if !journey.batch.events.iter().any(worn) {
+        let events = journey.batch.events.iter().enumerate();
+        let places: Vec<usize> = events.filter(|(_, event)| is_worn(event)).map(|(place, _)| place).collect();
+        if places.is_empty() {
             return None;
         }
-        let places: Vec<usize> =
-            journey.batch.events.iter().enumerate().filter(|(_, event)| worn(event)).map(|(place, _)| place).collect();
         let worn = journey.split(&places);
-        let outcomes = worn.batch.events.iter().map(|event| {
-            if let Some(flaw) = &event.flaw {
-                let outcome = Returned::Failed(Fault::event(&**flaw)).into();
-                self.counted(std::slice::from_ref(event), std::slice::from_ref(&outcome), 0.0);
-                return outcome;
-            }
-            let fault = Fault::event(format!(
-                "the event was delivered {} times and was never finished: working on it seems to end the process",
-                event.deliveries
-            ));
-            let outcome: Outcome = Returned::Failed(fault).into();
-            if let Returned::Failed(fault) = &outcome.returned {
-                tracing::error!(function = self.name, event = %event.id, "{fault}; {}", self.next(event, &outcome));
-            }
-            outcome
-        });
-        let outcomes = outcomes.collect();
+        let outcomes = worn.batch.events.iter().map(|event| self.outcome_of_worn(event)).collect();
         Some((worn, outcomes))
+    }
+
+    /// What becomes of an event that is not to be called, counted and told.
+    pub(super) fn outcome_of_worn(&self, event: &Event) -> Outcome {
+        if let Some(flaw) = &event.flaw {
+            let outcome = Returned::Failed(Fault::event(&**flaw)).into();
+            self.counted(std::slice::from_ref(event), std::slice::from_ref(&outcome), 0.0);
+            return outcome;
+        }
+        let fault = Fault::event(format!(
+            "the event was delivered {} times and was never finished: working on it seems to end the process",
+            event.deliveries
+        ));
+        let outcome: Outcome = Returned::Failed(fault).into();
+        if let Returned::Failed(fault) = &outcome.returned {
+            tracing::error!(function = self.name, event = %event.id, "{fault}; {}", self.next(event, &outcome));
+        }
+        outcome
     }
 
     /// Everything that a batch leaves behind; each outcome is final.
@@ -188,6 +188,11 @@ impl Policy<'_> {
         let message = format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
         Err(Fault::internal(message))
     }
+}
+
+/// Whether an event is not to be called, as its source says why it is unusable, or as it has been delivered too often.
+pub(super) fn is_worn(event: &Event) -> bool {
+    event.flaw.is_some() || event.deliveries > MOST_DELIVERIES
 }
 
 /// Another attempt can only help where the call failed, not where the event itself is unusable.

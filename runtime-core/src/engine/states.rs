@@ -33,6 +33,10 @@ struct Known {
     until: Option<Instant>,
     /// Whether the function has it.
     handed: bool,
+    /// Whether a call has changed it since the function was handed it, which then could read it.
+    proved: bool,
+    /// The function may be unable to read it: the store is asked again before the next call.
+    doubted: bool,
     /// Commits on their way that change it.
     pending: u32,
     /// When it was used, on a clock of uses.
@@ -45,7 +49,7 @@ impl Known {
         // random, as two processes may begin it at the same time; the standard library seeds its hashers from the system
         let life = RandomState::new().build_hasher().finish().max(1);
         let state = Versioned { life, ..Versioned::default() };
-        Self { state, until: None, handed: false, pending: 0, used }
+        Self { state, until: None, handed: false, proved: false, doubted: false, pending: 0, used }
     }
 }
 
@@ -126,28 +130,22 @@ impl States {
                 event.key = pointer.find(&event.payload);
             }
         }
-        let keys: BTreeSet<StateKey> = events.iter().map(key_of).collect();
-        let mut needed = keys.clone();
-        if events.iter().any(|event| event.fingerprint.is_some()) {
-            // the commit notes it there, in a version that has to be the next one
-            needed.insert(WHOLE);
-        }
+        let keys: BTreeSet<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
+        let mut needed: BTreeSet<StateKey> = keys.into_iter().map(|key| StateKey(key.map(str::to_owned))).collect();
+        // the commit notes it there, in a version that has to be the next one
+        let for_fingerprint = events.iter().any(|event| event.fingerprint.is_some()) && needed.insert(WHOLE);
         self.expire(&needed);
         let unusable = self.load(&needed).await?;
-        let why = |event: &Event| {
-            let of = |key: &StateKey| unusable.iter().find(|(other, _)| other == key);
-            let (_, fault) = of(&key_of(event)).or_else(|| event.fingerprint.and_then(|_| of(&WHOLE)))?;
-            Some(Fault::function(fault.chain()))
-        };
-        let refused = events.iter().enumerate().filter_map(|(place, event)| Some((place, why(event)?))).collect();
+        let refused = refused(events, &unusable);
         self.uses += 1;
         self.calls += 1;
         let mut states = Vec::new();
         for key in needed {
             let Some(known) = self.known.get_mut(&key) else { continue };
             known.used = self.uses;
-            if keys.contains(&key) && (self.anew || !known.handed) {
-                known.handed = true;
+            let is_called_with = !(for_fingerprint && key == WHOLE);
+            if is_called_with && (self.anew || !known.handed) {
+                (known.handed, known.proved) = (true, false);
                 states.push((key, known.state.env.clone()));
             }
         }
@@ -161,9 +159,14 @@ impl States {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// A call that was put together is not made.
+    /// The call that was put together last is not made.
     pub(super) fn withdraw(&mut self, call: Call) {
         self.answered();
+        // those that are not answered are the last uses
+        self.uses = self.uses.saturating_sub(1);
+        for known in self.known.values_mut() {
+            known.used = known.used.min(self.uses);
+        }
         for (key, _) in &call.states {
             if let Some(known) = self.known.get_mut(key) {
                 known.handed = false;
@@ -173,23 +176,50 @@ impl States {
         self.forget.extend(call.forget);
     }
 
-    /// Forgets what the store has let go meanwhile; it is asked again. What a call on its way may change is not over.
-    fn expire(&mut self, keys: &BTreeSet<StateKey>) {
-        let (now, answered) = (Instant::now(), self.uses - self.calls);
-        for key in keys {
-            let is_over = |known: &Known| {
-                known.pending == 0 && known.used <= answered && known.until.is_some_and(|until| until <= now)
-            };
-            if self.known.get(key).is_some_and(is_over)
-                && let Some(known) = self.known.remove(key)
-            {
-                self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+    /// After a batch with failed events: no event of these keys has succeeded since the function was handed their states,
+    /// which it may be unable to read. Somebody may put that right in the store.
+    pub(super) fn doubt(&mut self, events: &[Event], outcomes: &[Outcome]) {
+        let mut failed: HashMap<&str, bool> = HashMap::new();
+        for (event, outcome) in events.iter().zip(outcomes) {
+            if let Some(key) = event.key.as_deref() {
+                *failed.entry(key).or_insert(true) &= super::policy::is_retryable(outcome);
+            }
+        }
+        for (key, _) in failed.into_iter().filter(|(_, failed)| *failed) {
+            if let Some(known) = self.known.get_mut(&StateKey(Some(key.to_owned()))) {
+                // an empty one can be read
+                known.doubted = !known.proved && known.state.version > 0;
             }
         }
     }
 
+    /// Forgets what the store has let go meanwhile; it is asked again.
+    fn expire(&mut self, keys: &BTreeSet<StateKey>) {
+        let now = Instant::now();
+        for key in keys {
+            drop(self.forget_if(key, |known| known.until.is_some_and(|until| until <= now)));
+        }
+    }
+
+    /// Takes a state out, unless a call on its way may change it.
+    fn forget_if(&mut self, key: &StateKey, is_over: impl Fn(&Known) -> bool) -> Option<Known> {
+        let answered = self.uses - self.calls;
+        let known = self.known.get(key)?;
+        if known.pending > 0 || known.used > answered || !is_over(known) {
+            return None;
+        }
+        self.bytes = self.bytes.saturating_sub(size(&known.state.env));
+        self.known.remove(key)
+    }
+
     /// Loads what is not at hand. What cannot be used is returned, where others can.
     async fn load(&mut self, keys: &BTreeSet<StateKey>) -> Result<Vec<(StateKey, Fault)>, Fault> {
+        let mut doubted = HashMap::new();
+        for key in keys {
+            if let Some(known) = self.forget_if(key, |known| known.doubted) {
+                doubted.insert(key, known);
+            }
+        }
         let missing: Vec<StateKey> = keys.iter().filter(|key| !self.known.contains_key(key)).cloned().collect();
         if missing.is_empty() {
             return Ok(Vec::new());
@@ -230,6 +260,8 @@ impl States {
             if key == WHOLE && self.reset.is_some() {
                 known.state.env = Env::default();
             }
+            // what is as it was stays with the function, and with it what cannot be encoded
+            known.handed = doubted.remove(&key).is_some_and(|old: Known| old.handed && old.state == known.state);
             self.bytes += size(&known.state.env);
             self.known.insert(key, known);
         }
@@ -264,6 +296,7 @@ impl States {
             if let Some(env) = env {
                 self.bytes = (self.bytes + size(&env)).saturating_sub(size(&known.state.env));
                 known.state.env = env;
+                known.proved = true;
             }
             if key == WHOLE && fingerprint.is_some() {
                 known.state.fingerprint = fingerprint;
@@ -358,8 +391,17 @@ impl States {
     }
 }
 
-pub(super) fn key_of(event: &Event) -> StateKey {
-    StateKey(event.key.as_deref().map(str::to_owned))
+/// The places of events whose state, or that with the fingerprint of their input, is among these; each with the reason.
+fn refused(events: &[Event], unusable: &[(StateKey, Fault)]) -> Vec<(usize, Fault)> {
+    if unusable.is_empty() {
+        return Vec::new();
+    }
+    let of = |wanted: Option<&str>| unusable.iter().find(|(key, _)| key.0.as_deref() == wanted);
+    let why = |event: &Event| {
+        let (_, fault) = of(event.key.as_deref()).or_else(|| event.fingerprint.and_then(|_| of(None)))?;
+        Some(Fault::function(fault.chain()))
+    };
+    events.iter().enumerate().filter_map(|(place, event)| Some((place, why(event)?))).collect()
 }
 
 fn size(env: &Env) -> usize {

@@ -42,6 +42,8 @@ pub struct ScriptedSource {
     pub given: usize,
     /// Whether its events have fingerprints, as those of a source that compares its values.
     pub compares: bool,
+    /// Events with this text are unusable.
+    pub flawed: Option<&'static str>,
     /// How many of the next checks fail with `retry`.
     pub failing_checks: u32,
     /// How many of the next receipts fail with `retry` when they are settled.
@@ -58,6 +60,7 @@ impl ScriptedSource {
             script: script.into_iter().collect(),
             given: 0,
             compares: false,
+            flawed: None,
             failing_checks: 0,
             failing_receipts: Arc::default(),
             complaint: None,
@@ -78,7 +81,8 @@ impl ScriptedSource {
             .map(|text| {
                 self.given += 1;
                 let fingerprint = self.compares.then(|| fingerprint(text.as_bytes()).ok()).flatten();
-                Event { fingerprint, ..Event::new(self.given.to_string(), *text) }
+                let flaw = (self.flawed == Some(*text)).then(|| "its field is missing".into());
+                Event { fingerprint, flaw, ..Event::new(self.given.to_string(), *text) }
             })
             .collect();
         let receipt = ScriptedReceipt {

@@ -14,6 +14,8 @@ struct Counting {
     counts: BTreeMap<StateKey, i64>,
     /// Nothing is held: only a call that brings all states is answered.
     fresh: bool,
+    /// Keys that it was handed a state of which it cannot read.
+    unreadable: BTreeSet<StateKey>,
     /// Events that still end the process that they are called in, and how often.
     deadly: BTreeMap<String, u32>,
     journal: Journal,
@@ -22,12 +24,18 @@ struct Counting {
 impl Counting {
     fn boxed(journal: &Journal, deadly: &[(&str, u32)]) -> Box<dyn Function> {
         let deadly = deadly.iter().map(|(text, times)| ((*text).to_owned(), *times)).collect();
-        Box::new(Self { counts: BTreeMap::new(), fresh: true, deadly, journal: journal.clone() })
+        let (counts, unreadable) = Default::default();
+        Box::new(Self { counts, fresh: true, unreadable, deadly, journal: journal.clone() })
     }
 }
 
-fn env(count: i64) -> Env {
+pub(super) fn env(count: i64) -> Env {
     Env(vec![("\"n\"".into(), count.to_string().into())])
+}
+
+/// As only a newer version can read it.
+pub(super) fn newer() -> Env {
+    Env(vec![("\"n\"".into(), "?".into())])
 }
 
 fn count(env: &Env) -> i64 {
@@ -51,7 +59,14 @@ impl Function for Counting {
             self.journal.note(format!("not called {}", texts.join(" ")));
             return Ok(nothing());
         }
-        self.counts.extend(call.states.iter().map(|(key, env)| (key.clone(), count(env))));
+        for (key, env) in &call.states {
+            self.unreadable.remove(key);
+            if *env == newer() {
+                self.unreadable.insert(key.clone());
+            } else {
+                self.counts.insert(key.clone(), count(env));
+            }
+        }
         self.journal.note(format!("call {}", texts.join(" ")));
         tokio::time::sleep(Duration::from_millis(10)).await;
         let mut outcomes = nothing();
@@ -65,7 +80,9 @@ impl Function for Counting {
                 outcomes[place] = Returned::Failed(Fault::function("crashed")).into();
                 return Ok(outcomes);
             }
-            outcomes[place] = if text.contains("bad") {
+            outcomes[place] = if self.unreadable.contains(&key_of(event)) {
+                Returned::Failed(Fault::function("no count")).into()
+            } else if text.contains("bad") {
                 Returned::Failed(Fault::function("boom")).into()
             } else {
                 let count = self.counts.entry(key_of(event)).or_default();
@@ -85,21 +102,27 @@ impl Function for Counting {
 /// Keeps states in memory that outlives runs.
 #[derive(Clone, Default)]
 pub(super) struct Kept {
-    states: Arc<Mutex<BTreeMap<StateKey, Versioned>>>,
+    pub(super) states: Arc<Mutex<BTreeMap<StateKey, Versioned>>>,
     /// Others save in between before so many of the next saves.
     others: Arc<Mutex<u32>>,
     /// The largest count that can be saved.
     most: Option<i64>,
     /// Keys whose state is none.
-    broken: Arc<Mutex<BTreeSet<StateKey>>>,
+    pub(super) broken: Arc<Mutex<BTreeSet<StateKey>>>,
     /// How long states are kept.
     ttl: Option<Duration>,
+    /// How often states were loaded.
+    pub(super) loads: Arc<Mutex<u32>>,
     /// When each was saved.
     saved: Arc<Mutex<BTreeMap<StateKey, tokio::time::Instant>>>,
 }
 
 impl Kept {
-    fn count(&self, key: Option<&str>) -> i64 {
+    pub(super) fn expiring(after: Duration) -> Self {
+        Self { ttl: Some(after), ..Self::default() }
+    }
+
+    pub(super) fn count(&self, key: Option<&str>) -> i64 {
         let states = self.states.lock().unwrap();
         states.get(&StateKey(key.map(str::to_owned))).map_or(0, |state| count(&state.env))
     }
@@ -119,6 +142,7 @@ impl StateStore for Kept {
 
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
         self.expire();
+        *self.loads.lock().unwrap() += 1;
         let (states, broken) = (self.states.lock().unwrap(), self.broken.lock().unwrap());
         let found = |key: &StateKey| match broken.contains(key) {
             true => Err(Fault::backend(format!("'{}' is no state", key.0.as_deref().unwrap_or_default())).permanent()),
@@ -170,7 +194,7 @@ impl StateStore for Kept {
     }
 }
 
-fn kept(texts: &[&[&'static str]], deadly: &[(&str, u32)]) -> (Bench, Kept) {
+pub(super) fn kept(texts: &[&[&'static str]], deadly: &[(&str, u32)]) -> (Bench, Kept) {
     let mut bench = Bench::new(Delivery::Queue, texts.iter().map(|texts| Script::Events(texts.to_vec())));
     bench.function = Counting::boxed(&bench.journal, deadly);
     let store = Kept::default();
@@ -335,31 +359,6 @@ async fn a_state_that_has_expired_is_not_used_any_more() {
     assert_eq!(journal.count("call"), 4);
 }
 
-/// The next call would have what the store had, without what the call before it has just made of that.
-#[tokio::test(start_paused = true)]
-async fn a_state_does_not_expire_while_a_call_has_it() {
-    let store = Kept { ttl: Some(Duration::from_secs(1)), ..Kept::default() };
-    store.states.lock().unwrap().insert(StateKey(None), Versioned { version: 3, env: env(7), ..Versioned::default() });
-    let meters = super::super::meters::Meters::of("vm");
-    let mut states =
-        super::super::states::States::new(&"vm".into(), Arc::new(store.clone()), None, &Board::default(), &meters);
-    let mut events = [Event::new("1", "a")];
-    assert_eq!(states.call(&mut events).await.unwrap().0.states.len(), 1);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(states.call(&mut events).await.unwrap().0.states.is_empty(), "the function has it");
-    for count in [8, 9] {
-        states.answered();
-        let mut outcome = Outcome::from(Returned::Empty);
-        outcome.states.push((StateKey(None), env(count)));
-        let saves = states.changed(&events, &mut [outcome]);
-        assert_eq!(store.save(&saves).await.unwrap(), Saved::Done);
-        states.landed(&[(StateKey(None), saves[0].1.version)]);
-    }
-    assert_eq!(store.count(None), 9);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(states.call(&mut events).await.unwrap().0.states.len(), 1, "nobody has it");
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_state_is_the_trouble_of_its_events_alone() {
     for (then, ends) in [(Then::Skip, None), (Then::Stop, Some("2"))] {
@@ -425,31 +424,39 @@ async fn a_crash_in_a_batch_leaves_its_event_all_attempts_where_a_failure_ends_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_outlives_what_is_rolled_back() {
-    let store = Kept::default();
-    store.states.lock().unwrap().insert(StateKey(None), Versioned { version: 3, env: env(7), ..Versioned::default() });
-    let meters = super::super::meters::Meters::of("vm");
-    let mut states =
-        super::super::states::States::new(&"vm".into(), Arc::new(store.clone()), None, &Board::default(), &meters);
-    let mut events = [Event::new("1", "a")];
-    let handed = async |states: &mut super::super::states::States, events: &mut [Event]| {
-        let (call, refused) = states.call(events).await.unwrap();
-        assert!(refused.is_empty());
-        call.states.into_iter().map(|(_, env)| env).collect::<Vec<_>>()
-    };
-    assert_eq!(handed(&mut states, &mut events).await, [env(7)]);
-    states.reset();
-    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
-    // a commit of somebody else is in between
-    states.load_again();
-    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
-    // a call that leaves the state as it is makes it lasting as well
-    let saves = states.changed(&events, &mut [Returned::Empty.into()]);
-    assert_eq!((saves[0].1.version, &saves[0].1.env), (4, &Env::default()));
-    states.load_again();
-    assert_eq!(handed(&mut states, &mut events).await, [Env::default()]);
-    let saves = states.changed(&events, &mut [Returned::Empty.into()]);
-    assert_eq!(store.save(&saves).await.unwrap(), Saved::Done);
-    states.landed(&[(StateKey(None), 4)]);
-    assert!(states.changed(&events, &mut [Returned::Empty.into()]).is_empty());
+async fn the_policy_stop_commits_what_came_before_an_entry_that_is_not_called() {
+    let (bench, store) = kept(&[&["a", "b", "flawed", "c"]], &[]);
+    let mut bench = bench.retrying(0, Then::Stop);
+    bench.source.flawed = Some("flawed");
+    let (journal, board) = (bench.journal.clone(), bench.board.clone());
+    assert_end!(bench.run().await, End::Policy { event } if event == "3");
+    assert_eq!(journal.lines("call"), ["call a b"]);
+    assert_eq!((journal.lines("settle"), store.count(None)), (vec!["settle 1 done a:1, 2 done b:2".to_owned()], 2));
+    assert_eq!(board.functions()["vm"].calls.get("bad_input"), Some(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_state_is_unusable_has_its_attempts_and_its_reason() {
+    for retries in [0, 2] {
+        let (mut bench, store) = kept(&[&["{\"k\":1}", "{\"k\":2}"]], &[]);
+        bench.state_key = Some("/k".to_owned());
+        store.broken.lock().unwrap().insert(StateKey(Some("2".to_owned())));
+        let bench = bench.retrying(retries, Then::Stop);
+        let board = bench.board.clone();
+        assert_end!(bench.run().await, End::Policy { event } if event == "2");
+        let status = &board.functions()["vm"];
+        assert_eq!(status.calls.get("failed"), Some(&(u64::from(retries) + 1)));
+        assert_eq!(status.last_error.as_deref(), Some("'2' is no state"));
+        assert_eq!(store.count(Some("1")), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_may_be_without_an_end() {
+    for then in [Then::Skip, Then::Stop] {
+        let (bench, store) = kept(&[&["a", "x"]], &[("x", 3)]);
+        let bench = bench.retrying(u32::MAX, then);
+        assert_end!(bench.run().await, End::Exhausted);
+        assert_eq!(store.count(None), 2);
+    }
 }

@@ -10,6 +10,7 @@ mod receipts;
 mod reload;
 mod retries;
 mod start;
+mod states;
 mod stopping;
 
 use std::collections::BTreeMap;

@@ -71,3 +71,16 @@ async fn what_came_before_waits_for_a_sink_that_is_away() {
     assert_end!(bench.run().await, End::Policy { event } if event == "2");
     assert_eq!(sink.texts(), ["a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_an_entry_that_is_not_called_is_written() {
+    let mut bench = Bench::new(Delivery::Queue, [Script::Events(vec!["a", "b", "flawed", "c"]), Script::Wait])
+        .retrying(2, Then::Stop);
+    bench.source.flawed = Some("flawed");
+    let (journal, sink, board) = (bench.journal.clone(), bench.sink(), bench.board.clone());
+    assert_end!(bench.run().await, End::Policy { event } if event == "3");
+    assert_eq!(sink.texts(), ["a", "b"]);
+    assert_eq!(journal.lines("settle"), ["settle 1 done a, 2 done b"]);
+    assert_eq!((journal.count("call"), journal.lines("undelivered")), (2, vec!["undelivered 3, 4".to_owned()]));
+    assert_eq!(board.functions()["vm"].calls.get("bad_input"), Some(&1));
+}
