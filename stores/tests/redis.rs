@@ -267,6 +267,23 @@ async fn what_cannot_be_is_named() {
                 state, or set state.prefix";
     assert_eq!((fault.to_string().as_str(), fault.retry()), (said, false));
 
+    for (field, value) in [("v", "007"), ("v", "+7"), ("l", "05"), ("l", "text"), ("l", "")] {
+        let edited = store(&server, json!({ "prefix": "edited" })).await;
+        let () = redis.del("edited").unwrap();
+        assert_eq!(edited.save(&[(ALONE, state(1, &[]))]).await.unwrap(), Saved::Done);
+        let () = redis.hset("edited", field, value).unwrap();
+        let fault = refused(&*edited).await;
+        let said = fault.to_string();
+        assert!(!fault.retry() && said.starts_with("key 'edited' holds no state"), "{said}");
+        assert!(said.contains(&format!("its field '{field}' is no ")) && said.contains("delete"), "{said}");
+    }
+    // what the sentence says to do about the last one
+    let () = redis.hdel("edited", "l").unwrap();
+    let edited = store(&server, json!({ "prefix": "edited" })).await;
+    let found = load(&*edited, &ALONE).await.unwrap();
+    assert_eq!((found.version, found.life), (1, 0));
+    assert_eq!(edited.save(&[(ALONE, Versioned { version: 2, ..found })]).await.unwrap(), Saved::Done);
+
     let () = redis.hset_multiple("newer", &[("v", "3"), ("format", "2")]).unwrap();
     let newer = store(&server, json!({ "prefix": "newer" })).await;
     let fault = refused(&*newer).await;

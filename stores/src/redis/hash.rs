@@ -28,7 +28,7 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
         return Ok(None);
     }
     if let Some((_, format)) = fields.iter().find(|(field, _)| field == FORMAT)
-        && number(format).is_none_or(|format| format > u64::from(state_codec::FORMAT))
+        && parsed(format).is_none_or(|format| format > u64::from(state_codec::FORMAT))
     {
         return Err(format!(
             "holds a state of format {}, written by a newer version, this one reads up to {}: run that version, or \
@@ -45,7 +45,10 @@ pub(super) fn read(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Option<Versioned>,
         } else if field == VERSION {
             version = number(&value);
         } else if field == LIFE {
-            life = number(&value).unwrap_or_default();
+            life = number(&value).ok_or(
+                "holds no state that can be used: its field 'l' is no number as this program writes it; remove that \
+                 field, or delete the key to begin with an empty state",
+            )?;
         } else if field == FINGERPRINT {
             fingerprint = str::from_utf8(&value).ok().and_then(Fingerprint::from_hex);
         } else if field == ORDER {
@@ -97,7 +100,12 @@ pub(super) fn changes(before: Option<&Versioned>, state: &Versioned) -> StateWri
     write
 }
 
+/// A number in the one spelling in which it is written: a commit compares texts, and would never find it again.
 fn number(text: &[u8]) -> Option<u64> {
+    parsed(text).filter(|number| number.to_string().as_bytes() == text)
+}
+
+fn parsed(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.parse().ok()
 }
 
