@@ -38,13 +38,16 @@ pub struct Config {
     /// The file; made if it is not there. Its folder must exist. With `key`, the folder `PATH.d` holds a file for each
     /// value.
     path: PathBuf,
-    /// How long the state of a value of `key` is kept after its last change; for good without it.
+    /// How long a state is kept after its last change, at least 100ms; for good without it.
     #[serde(default)]
     ttl: Option<Span>,
     /// The most that one state may have, as text.
     #[serde(default = "limit::default_max_bytes")]
     max_bytes: Size,
 }
+
+/// Files have the time of the kernel's last tick, some milliseconds before they were written.
+const SHORTEST_TTL: Duration = Duration::from_millis(100);
 
 /// The state store `file`.
 pub struct File {
@@ -65,9 +68,9 @@ impl Kind for File {
         if config.path.file_name().is_none() {
             concerns.push(Concern::new("path", "no name of a file; name the file that keeps the state"));
         }
-        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < Duration::from_secs(1)) {
+        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < SHORTEST_TTL) {
             let message =
-                format!("'{ttl}' is too short; the least is 1s, and without the option a state is kept for good");
+                format!("'{ttl}' is too short; the least is 100ms, and without the option a state is kept for good");
             concerns.push(Concern::new("ttl", message));
         }
         concerns.extend(limit::concern(config.max_bytes));

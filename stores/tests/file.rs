@@ -207,7 +207,7 @@ async fn one_process_has_the_file() {
 }
 
 #[tokio::test]
-async fn states_of_values_expire() {
+async fn states_expire() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vm.json");
     let first = store(&path, json!({ "ttl": "1h" })).await;
@@ -230,8 +230,49 @@ async fn states_of_values_expire() {
     drop(first);
     let second = store(&path, json!({ "ttl": "1h" })).await;
     assert_eq!(load(&*second, &key("a")).await, Some(state(2, "3")));
-    assert_eq!(load(&*second, &ALONE).await, Some(state(1, "0")), "the one for all stays");
+    assert_eq!(load(&*second, &ALONE).await, None);
+    assert!(!path.exists());
     assert_eq!(fs::read_dir(folder.path().join("vm.json.d")).unwrap().count(), 1, "what expired is removed");
+}
+
+#[tokio::test]
+async fn the_state_for_all_begins_anew_when_it_has_expired() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.json");
+    let first = store(&path, json!({ "ttl": "300ms" })).await;
+    assert_eq!(first.ttl(), Some(Duration::from_millis(300)));
+    let start = Instant::now();
+    assert_eq!(first.save(&[(ALONE, state(1, "1"))]).await.unwrap(), Saved::Done);
+    let found = load(&*first, &ALONE).await;
+    assert!(found == Some(state(1, "1")) || start.elapsed() > Duration::from_millis(280), "{found:?}");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    // in a process that has it, and in the next one
+    assert_eq!(load(&*first, &ALONE).await, None);
+    assert_eq!(first.save(&[(ALONE, state(1, "2"))]).await.unwrap(), Saved::Done);
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let second = store(&path, json!({ "ttl": "300ms" })).await;
+    assert_eq!(load(&*second, &ALONE).await, None);
+
+    let short: Config = serde_json::from_value(json!({ "path": path, "ttl": "99ms" })).unwrap();
+    assert_eq!(File::review(&short).len(), 1);
+}
+
+#[tokio::test]
+async fn a_save_that_is_repeated_is_not_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.json");
+    let set = [(ALONE, state(1, "1")), (key("a"), state(1, "2"))];
+    for states in [&set[..1], &set[..]] {
+        let first = store(&path, json!({})).await;
+        assert_eq!(first.save(states).await.unwrap(), Saved::Done);
+        drop(first);
+        // nothing is known of the first time, as after a look for expired files
+        let second = store(&path, json!({})).await;
+        assert_eq!(second.save(states).await.unwrap(), Saved::Done);
+        let other = [(ALONE, state(1, "3"))];
+        assert_eq!(second.save(&other).await.unwrap(), Saved::Stale(vec![ALONE]));
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 //!                      what a crash left in it is moved to its place before anything is read
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -91,6 +91,7 @@ impl Place {
                 }
             });
         }
+        self.sweep_if_due(&mut held);
         Ok(found)
     }
 
@@ -102,7 +103,8 @@ impl Place {
                 Some(version) => *version,
                 None => self.read(key)?.map_or(0, |state| state.version),
             };
-            if current + 1 != state.version {
+            // written by a save that failed in its last step, and is repeated
+            if current + 1 != state.version && !self.has(key, state)? {
                 stale.push(key.clone());
             }
         }
@@ -129,7 +131,17 @@ impl Place {
             }
         }
         states.iter().for_each(|(key, state)| held.note(key, state.version));
+        // not before: what is saved may have been about to expire
+        self.sweep_if_due(&mut held);
         Ok(Saved::Done)
+    }
+
+    /// Whether this very state is there. Nobody else can have written it, as the files are locked.
+    fn has(&self, key: &StateKey, state: &Versioned) -> Result<bool, Fault> {
+        let is_same = |there: Versioned| {
+            (there.version, &there.env, there.fingerprint) == (state.version, &state.env, state.fingerprint)
+        };
+        Ok(self.read(key)?.is_some_and(is_same))
     }
 
     /// With the lock on the files, and everything in its place.
@@ -143,14 +155,19 @@ impl Place {
             self.move_over()?;
             held.unmoved = false;
         }
+        Ok(held)
+    }
+
+    fn sweep_if_due(&self, held: &mut Held) {
         if let Some(ttl) = self.ttl
             && held.sweep_at.is_none_or(|at| at <= Instant::now())
         {
             held.sweep_at = Instant::now().checked_add(ttl.max(SWEEP));
-            self.sweep();
-            held.versions.clear();
+            let removed = self.sweep(ttl);
+            if !removed.is_empty() {
+                held.versions.retain(|key, _| !removed.contains(&self.file_of(key)));
+            }
         }
-        Ok(held)
     }
 
     fn lock(&self) -> Result<File, Fault> {
@@ -217,9 +234,8 @@ impl Place {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(trouble("read", &path, error)),
         };
-        let ttl = self.ttl.filter(|_| key.0.is_some());
-        let age = ttl.map_or(Duration::ZERO, |_| Self::age(&path));
-        if ttl.is_some_and(|ttl| age > ttl) {
+        let age = self.ttl.map_or(Duration::ZERO, |_| Self::age(&path));
+        if self.ttl.is_some_and(|ttl| age > ttl) {
             return Ok(None);
         }
         let unusable = |why: String| {
@@ -235,7 +251,7 @@ impl Place {
             return Err(unusable(format!("it holds the state of '{}'", document.key.unwrap_or_default())));
         }
         let fingerprint = document.fingerprint.as_deref().and_then(Fingerprint::from_hex);
-        let left = ttl.map(|ttl| ttl.saturating_sub(age));
+        let left = self.ttl.map(|ttl| ttl.saturating_sub(age));
         Ok(Some(Versioned {
             version: document.version,
             env: Env(document.env),
@@ -251,15 +267,13 @@ impl Place {
         modified.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
     }
 
-    /// Removes states of values that nobody has asked for since they expired; whatever cannot be removed stays.
-    fn sweep(&self) {
-        let Some(ttl) = self.ttl else { return };
-        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.extension().is_some_and(|ending| ending == "json") && Self::age(&path) > ttl {
-                let _ = fs::remove_file(&path);
-            }
-        }
+    /// Removes states that nobody has asked for since they expired; the files that are gone.
+    fn sweep(&self, ttl: Duration) -> HashSet<PathBuf> {
+        let files = fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let states = files.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+        let expired = states.chain([self.path.clone()]).filter(|path| Self::age(path) > ttl);
+        // whatever cannot be removed stays
+        expired.filter(|path| fs::remove_file(path).is_ok()).collect()
     }
 
     /// Writes a file beside the old one and puts it in its place.
@@ -334,4 +348,28 @@ fn sync_folder_of(path: &Path) -> Result<(), Fault> {
 
 fn trouble(verb: &str, path: &Path, error: std::io::Error) -> Fault {
     disk::trouble("state file", verb, path, error)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The next save finds what has expired gone, not what it brings itself.
+    #[test]
+    fn a_look_for_expired_files_spares_what_is_being_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new("vm", folder.path().join("vm.json"), Some(Duration::from_secs(3600)));
+        let key = |key: &str| StateKey(Some(key.to_owned()));
+        let state = |version| Versioned { version, ..Versioned::default() };
+        assert_eq!(place.save(&[(key("a"), state(1)), (key("b"), state(1))]).unwrap(), Saved::Done);
+        for key in [key("a"), key("b")] {
+            let long_ago = SystemTime::now() - Duration::from_secs(3700);
+            File::open(place.file_of(&key)).unwrap().set_modified(long_ago).unwrap();
+        }
+        place.held().unwrap().sweep_at = None;
+        assert_eq!(place.save(&[(key("a"), state(2))]).unwrap(), Saved::Done);
+        assert_eq!(place.save(&[(key("b"), state(2))]).unwrap(), Saved::Stale(vec![key("b")]));
+        assert!(place.file_of(&key("a")).exists() && !place.file_of(&key("b")).exists());
+    }
 }
