@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use crate::pointer::Pointer;
+
 /// A length of time: `500ms`, `5s`, `1m`, `2h`, or a plain number of seconds, which may have a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
@@ -192,7 +194,8 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Pointer(String),
+    /// As it was written, and taken apart.
+    Pointer(String, Pointer),
 }
 
 impl Template {
@@ -216,14 +219,12 @@ impl Template {
         if self.is_constant() {
             return Ok(Cow::Borrowed(&self.text));
         }
-        let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
-        let trees = [read(result), read(event)];
         let mut key = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(text) => key.push_str(text),
-                Part::Pointer(pointer) => match trees.iter().flatten().find_map(|tree| tree.pointer(pointer)) {
-                    Some(serde_json::Value::String(text)) => key.push_str(text),
+                Part::Pointer(pointer, way) => match way.find(result).or_else(|| way.find(event)) {
+                    Some(serde_json::Value::String(text)) => key.push_str(&text),
                     Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
                         key.push_str(&value.to_string());
                     }
@@ -259,7 +260,8 @@ impl FromStr for Template {
             if start > 0 {
                 parts.push(Part::Literal(rest[..start].to_owned()));
             }
-            parts.push(Part::Pointer(rest[start + 1..start + length].to_owned()));
+            let pointer = &rest[start + 1..start + length];
+            parts.push(Part::Pointer(pointer.to_owned(), Pointer::new(pointer)));
             rest = &rest[start + length + 1..];
         }
         if !rest.is_empty() {
@@ -380,7 +382,8 @@ mod tests {
         assert_eq!(fill("{{/e}}", b"3").unwrap(), "{true}");
         assert_eq!(fill("{/a~1b}", b"{\"a/b\": \"s\"}").unwrap(), "s");
         assert_eq!(fill("{/e}", b"not json").unwrap(), "true");
-        for result in ["{\"a\": null}", "{\"a\": []}", "{\"a\": {}}"] {
+        assert_eq!(fill("{/a}", b"{\"load\": NaN, \"a\": \"x\"}").unwrap(), "x");
+        for result in ["{\"a\": null}", "{\"a\": NaN}", "{\"a\": []}", "{\"a\": {}}"] {
             let said = fill("k:{/a}", result.as_bytes()).unwrap_err();
             assert_eq!(said, "key 'k:{/a}': the value at '/a' is no text or number");
         }

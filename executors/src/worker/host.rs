@@ -27,6 +27,7 @@ use runtime_core::Fault;
 use runtime_core::config::settings::Standby;
 use runtime_core::contract::{Brief, Executor, Function, Module};
 use runtime_core::isolation::{Isolate, Workers};
+use runtime_core::pointer::Pointer;
 use tokio::task::JoinHandle;
 
 use super::protocol::Prepare;
@@ -110,7 +111,11 @@ impl Executor for Apart {
             slots.push(slot?);
         }
         self.pool.refill(&code);
-        Ok(Box::new(ApartFunction::new(slots, Arc::clone(&self.pool), code.brief.state_key.clone())))
+        Ok(Box::new(ApartFunction::new(
+            slots,
+            Arc::clone(&self.pool),
+            code.brief.state_key.as_deref().map(Pointer::new),
+        )))
     }
 }
 

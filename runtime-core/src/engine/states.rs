@@ -2,12 +2,9 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -15,6 +12,7 @@ use super::board::Board;
 use super::meters::Meters;
 use crate::change::Fingerprint;
 use crate::contract::{Call, Env, Event, Fault, Outcome, Returned, StateKey, StateStore, Versioned};
+use crate::pointer::Pointer;
 
 /// Keyed states that are kept at hand. What is used less is loaded again when it is needed.
 const MOST_KEYS: usize = 10_000;
@@ -127,7 +125,8 @@ impl States {
     pub(super) async fn call(&mut self, events: &mut [Event]) -> Result<(Call, Vec<(usize, Fault)>), Fault> {
         if let Some(pointer) = &self.pointer {
             for event in events.iter_mut() {
-                event.key = pointer.find(&event.payload);
+                // one spelling for each value: without spaces, with the shortest escapes
+                event.key = pointer.find(&event.payload).map(|value| value.to_string().into());
             }
         }
         let keys: BTreeSet<Option<&str>> = events.iter().map(|event| event.key.as_deref()).collect();
@@ -406,151 +405,4 @@ fn refused(events: &[Event], unusable: &[(StateKey, Fault)]) -> Vec<(usize, Faul
 
 fn size(env: &Env) -> usize {
     env.0.iter().map(|(key, value)| key.len() + value.len()).sum()
-}
-
-/// A JSON pointer that is followed without reading more than the way there.
-struct Pointer(Vec<String>);
-
-impl Pointer {
-    /// As RFC 6901 has it; `~1` is a slash in a name, `~0` a tilde.
-    fn new(text: &str) -> Self {
-        Self(text.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
-    }
-
-    /// The value there as JSON text, equal for equal texts and numbers; None where there is none.
-    fn find(&self, payload: &[u8]) -> Option<Arc<str>> {
-        let mut reader = serde_json::Deserializer::from_slice(payload);
-        let value = Step(&self.0).deserialize(&mut reader).ok().flatten()?;
-        reader.end().ok()?;
-        // one spelling for each value: without spaces, with the shortest escapes
-        Some(value.to_string().into())
-    }
-}
-
-/// Whether a member's name is this one; most are not, and need no memory of their own.
-struct Name<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
-    }
-}
-
-struct Step<'a>(&'a [String]);
-
-impl<'de> DeserializeSeed<'de> for Step<'_> {
-    type Value = Option<Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        if self.0.is_empty() {
-            return serde::Deserialize::deserialize(deserializer).map(Some);
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Step<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(here) = map.next_key_seed(Name(&self.0[0]))? {
-            // of a name that is there twice, the last one counts, as for Python
-            if here {
-                found = map.next_value_seed(Step(&self.0[1..]))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        let at = self.0[0].parse::<usize>().ok();
-        let mut place = 0;
-        loop {
-            let more = if Some(place) == at {
-                let more = list.next_element_seed(Step(&self.0[1..]))?;
-                let there = more.is_some();
-                found = more.flatten();
-                there
-            } else {
-                list.next_element::<IgnoredAny>()?.is_some()
-            };
-            if !more {
-                return Ok(found);
-            }
-            place += 1;
-        }
-    }
-
-    // the way leads further than the value does
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn find(pointer: &str, payload: &str) -> Option<String> {
-        Pointer::new(pointer).find(payload.as_bytes()).map(|key| key.to_string())
-    }
-
-    #[test]
-    fn a_key_is_the_json_text_of_the_value() {
-        for (pointer, payload, key) in [
-            ("/host", r#"{"cpu": [1, {"host": 2}], "host": "n1", "z": null}"#, Some(r#""n1""#)),
-            ("/host", r#"{"host": "a\u00e9\/b"}"#, Some(r#""aé/b""#)),
-            ("/a/b", r#"{"a": {"c": 1, "b": 7}}"#, Some("7")),
-            ("/a/1", r#"{"a": ["x", "y", "z"]}"#, Some(r#""y""#)),
-            ("/a~1b/~0", r#"{"a/b": {"~": true}}"#, Some("true")),
-            ("/a", r#"{"a": 1, "a": 2}"#, Some("2")),
-            ("/a", r#"{"a": {"y": 1,   "x": 2}}"#, Some(r#"{"y":1,"x":2}"#)),
-            ("/a/b", r#"{"a": "text"}"#, None),
-            ("/a/7", r#"{"a": [1]}"#, None),
-            ("/host", "{}", None),
-            ("/host", "no json", None),
-            ("/host", r#"{"host": "n1""#, None),
-            ("", "3", Some("3")),
-        ] {
-            assert_eq!(find(pointer, payload).as_deref(), key, "{pointer} {payload}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Pipeline, StateKey};
+use runtime_core::pointer::Pointer;
 
 use super::super::protocol::HandedOver;
 use super::Pool;
@@ -17,19 +18,19 @@ pub(super) struct Apart {
     slots: Vec<Slot>,
     pool: Arc<Pool>,
     /// Where in an event the name of its state stands: each one's events go to the same slot, in their order.
-    state_key: Option<Arc<str>>,
+    state_key: Option<Pointer>,
     /// For each slot, where there are several.
     owed: Vec<Owed>,
 }
 
 impl Apart {
     /// At least one slot.
-    pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>, state_key: Option<Arc<str>>) -> Self {
+    pub(super) const fn new(slots: Vec<Slot>, pool: Arc<Pool>, state_key: Option<Pointer>) -> Self {
         Self { slots, pool, state_key, owed: Vec::new() }
     }
 
     /// Each slot with the events whose keys are its own, and with the states of those.
-    async fn by_key(&mut self, pointer: &str, events: &[Event], call: &Call) -> Vec<Outcome> {
+    async fn by_key(&mut self, pointer: &Pointer, events: &[Event], call: &Call) -> Vec<Outcome> {
         let count = self.slots.len();
         let mut shares: Vec<Share> = (0..count).map(|_| Share::default()).collect();
         for (index, event) in events.iter().enumerate() {
@@ -98,9 +99,8 @@ fn place(key: Option<&str>, count: usize) -> usize {
 }
 
 /// The place of the key that stands in an event.
-fn found(pointer: &str, event: &Event, count: usize) -> usize {
-    let event = serde_json::from_slice::<serde_json::Value>(&event.payload).unwrap_or_default();
-    place(event.pointer(pointer).map(ToString::to_string).as_deref(), count)
+fn found(pointer: &Pointer, event: &Event, count: usize) -> usize {
+    place(pointer.find(&event.payload).map(|value| value.to_string()).as_deref(), count)
 }
 
 /// Events of a batch that no worker has yet.
