@@ -117,6 +117,11 @@ fn describe() {
     describe_counter!("gaugefn_fenced_total", "Events whose results came too late: others had them by then.");
     describe_gauge!("gaugefn_state_bytes", "Size of the durable states at hand, as text.");
     describe_gauge!("gaugefn_state_unsaved_keys", "Keys of context.env that cannot be encoded and are not saved.");
+    describe_counter!("gaugefn_worker_kills_total", "Workers that were killed at a limit, by reason: timeout, memory.");
+    describe_counter!("gaugefn_worker_restarts_total", "Workers that were replaced.");
+    describe_gauge!("gaugefn_worker_resident_bytes", "Resident memory of the worker, with what it has started.");
+    describe_counter!("gaugefn_log_lines_dropped_total", "Lines that came faster than they could be written.");
+    describe_counter!("gaugefn_reloads_total", "New code by outcome: ok took over, failed was refused.");
     describe_gauge!("gaugefn_function_info", "The content hash of the function's code.");
     describe_gauge!("gaugefn_redis_up", "1 while every Redis server in use answers.");
     describe_counter!("gaugefn_redis_reconnects_total", "Broken connections to Redis that were replaced.");

@@ -20,9 +20,27 @@ pub(super) struct Meters {
     pub(super) state_bytes: Gauge,
 }
 
+/// Counters that others increment, by their label beside the function: one that shows with its first event only is no
+/// use to who wants to know how often that has happened.
+const OF_OTHERS: &[(&str, Option<(&str, &str)>)] = &[
+    ("gaugefn_worker_kills_total", Some(("reason", "timeout"))),
+    ("gaugefn_worker_kills_total", Some(("reason", "memory"))),
+    ("gaugefn_worker_restarts_total", None),
+    ("gaugefn_log_lines_dropped_total", None),
+    ("gaugefn_reloads_total", Some(("outcome", "ok"))),
+    ("gaugefn_reloads_total", Some(("outcome", "failed"))),
+];
+
 impl Meters {
     pub(super) fn of(function: &str) -> Self {
         let function = function.to_owned();
+        for (name, label) in OF_OTHERS {
+            let labels = std::iter::once(("function", function.clone()));
+            let labels: Vec<_> = labels.chain(label.map(|(key, value)| (key, value.to_owned()))).collect();
+            counter!(*name, &labels).increment(0);
+        }
+        // nothing of it is unsaved yet; what there is shows with the first calls
+        gauge!("gaugefn_state_unsaved_keys", "function" => function.clone()).set(0.0);
         let calls = |outcome: &'static str| counter!("gaugefn_invocations_total", "function" => function.clone(), "outcome" => outcome);
         Self {
             ok: calls("ok"),

@@ -52,7 +52,9 @@ pub(super) struct Slot {
 impl Slot {
     /// With its first worker.
     pub(super) async fn start(plan: &Arc<Plan>, pool: &Arc<Pool>, code: &Arc<Code>) -> Result<Self, Fault> {
-        let worker = pool.take(code).await?;
+        let mut worker = pool.take(code).await?;
+        // known before the first event, too
+        measure(plan, &mut worker);
         Ok(Self {
             plan: Arc::clone(plan),
             pool: Arc::clone(pool),
@@ -318,10 +320,7 @@ impl Slot {
             }
             return;
         };
-        if worker.sample() {
-            let function = self.plan.workers.function.to_string();
-            metrics::gauge!("gaugefn_worker_resident_bytes", "function" => function).set(worker.resident as f64);
-        }
+        measure(&self.plan, worker);
         if self.due.is_none() && self.recycle_from <= Instant::now() {
             self.due = due(&self.plan.workers.recycle, worker);
         }
@@ -421,4 +420,12 @@ fn due(recycle: &Recycle, worker: &Worker) -> Option<String> {
     }
     let age = worker.started.elapsed();
     recycle.age.is_some_and(|most| age >= most).then(|| format!("it is {} s old", age.as_secs()))
+}
+
+/// Shows how much memory it has, unless that was just done.
+fn measure(plan: &Plan, worker: &mut Worker) {
+    if worker.sample() {
+        let function = plan.workers.function.to_string();
+        metrics::gauge!("gaugefn_worker_resident_bytes", "function" => function).set(worker.resident as f64);
+    }
 }
