@@ -44,7 +44,7 @@ Examples:
     Run {
         #[command(flatten)]
         config: ConfigArgs,
-        /// End with 69 if a source or sink cannot be opened at the start, instead of waiting for it
+        /// End with 69 if a source, sink, state or dead letters cannot be opened at the start, instead of waiting
         #[arg(long)]
         require_backend: bool,
     },
@@ -153,7 +153,8 @@ A function in Rust depends on the crate gaugefn-sdk by version, or by --sdk on a
 They are kept where errors.then is `dead_letter`, the default of streams.
   gaugefn dlq ls vm --config gaugefn.toml
   gaugefn dlq show vm 1795466129023-0 --config gaugefn.toml
-  gaugefn dlq replay vm --all --config gaugefn.toml")]
+  gaugefn dlq replay vm --config gaugefn.toml
+Without ids each of them is about all letters of the function.")]
     Dlq {
         #[command(subcommand)]
         action: DlqAction,
@@ -246,17 +247,18 @@ pub(crate) enum DlqAction {
     Ls {
         #[command(flatten)]
         of: DlqArgs,
+        #[command(flatten)]
+        which: DlqChoice,
         /// `table` for people, `json` for machines: all of each letter in a line
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
-    /// All that is known of some of them: payload, error, traceback
+    /// All that is known of them: payload, error, traceback
     Show {
         #[command(flatten)]
         of: DlqArgs,
-        /// Which, as `ls` names them
-        #[arg(value_name = "ID", required = true)]
-        ids: Vec<String>,
+        #[command(flatten)]
+        which: DlqChoice,
     },
     /// Try them again; those that succeed are removed
     #[command(after_help = "\
@@ -296,10 +298,10 @@ pub(crate) struct DlqArgs {
 /// Which of them.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DlqChoice {
-    /// Which, as `ls` names them
+    /// Which, as `ls` names them; without any, all of the function
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
-    /// Every one
+    /// All of the function, as without ids
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
 }

@@ -182,6 +182,7 @@ impl Reader<'_> {
 
     fn code(&mut self, tree: &mut Value, module: Option<Set>) {
         let mut executor = fixed("python");
+        let mut native = false;
         match code::choose(self, module) {
             Code::Zip { place, entry } => {
                 set(tree, &["loader", "use"], fixed("zip"));
@@ -196,6 +197,7 @@ impl Reader<'_> {
             Code::File((variable, path)) => {
                 if Path::new(&path).extension().is_some_and(|ending| ending == "so") {
                     executor = of_variable(variable, "native");
+                    native = true;
                 }
                 set(tree, &["loader", "use"], fixed("file"));
                 set(tree, &["loader", "path"], of_variable(variable, path));
@@ -207,7 +209,10 @@ impl Reader<'_> {
         }
         set(tree, &["executor", "use"], executor);
         if let Some((variable, path)) = self.first(REQUIREMENTS) {
-            if Path::new(&path).is_file() {
+            if native {
+                self.warnings
+                    .push(format!("{variable} is ignored: packages are for Python, and the function is a library"));
+            } else if Path::new(&path).is_file() {
                 set(tree, &["executor", "requirements"], of_variable(variable, path));
             } else {
                 self.warnings.push(format!("{variable} is ignored: there is no file '{path}'"));

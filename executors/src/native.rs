@@ -38,6 +38,7 @@ impl Kind for Native {
     type Config = Config;
     const NAME: &'static str = "native";
     const SUMMARY: &'static str = "a function of a shared library, called with the event's bytes and a context";
+    const KEYED_STATE: bool = false;
 
     async fn build(_config: Config, _site: &Site<'_>) -> Result<Box<dyn Executor>, Fault> {
         Ok(Box::new(Self))
@@ -50,12 +51,6 @@ inventory::submit!(Entry::of::<Native>());
 impl Executor for Native {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
         let module = module.ok_or_else(|| Fault::internal("executor 'native' was given no module"))?;
-        if let Some(key) = &brief.state_key {
-            return Err(Fault::config(format!(
-                "functions.{}.state.key: '{key}': a native function has one state in this version; leave it out",
-                brief.function
-            )));
-        }
         // constructors of a library may take their time
         let loaded = tokio::task::spawn_blocking(move || {
             let function = library::load(&module.entry, &brief.handler)?;

@@ -90,6 +90,8 @@ pub trait Kind: 'static {
     const KEEPS_EVENTS: bool = false;
     /// Whether what a store of this kind keeps outlives the process.
     const DURABLE: bool = false;
+    /// Whether an executor of this kind can hold a state for each value of `state.key`.
+    const KEYED_STATE: bool = true;
 
     /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.
     fn review(_config: &Self::Config) -> Vec<Concern> {
@@ -178,6 +180,8 @@ pub struct Entry<R: ?Sized + 'static> {
     pub keeps_events: bool,
     /// Whether what a store keeps outlives the process.
     pub durable: bool,
+    /// Whether an executor can hold a state for each key.
+    pub keyed_state: bool,
     /// JSON Schema of its options.
     pub schema: fn() -> schemars::Schema,
     /// All problems of its table, without building anything.
@@ -201,6 +205,7 @@ impl<R: Role + ?Sized> Entry<R> {
             latest_value: K::LATEST_VALUE,
             keeps_events: K::KEEPS_EVENTS,
             durable: K::DURABLE,
+            keyed_state: K::KEYED_STATE,
             schema: schema::<K>,
             check: check::<K>,
             claims: claims::<K>,

@@ -3,7 +3,8 @@
 use runtime_core::config::Settings;
 use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Blame, Facts, Fault, StateKey};
-use runtime_core::engine::{Board, Bond, assemble};
+use runtime_core::engine::assemble::{Built, Code, join};
+use runtime_core::engine::{Board, Bond};
 
 use super::{Context, say};
 use crate::args::ConfigArgs;
@@ -46,56 +47,66 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
 /// Loads every function and opens every connection; all that fails, and what works in another way than one may expect.
 async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fault)>, Vec<String>) {
     let around = context.surroundings(settings, Facts::default());
+    let board = Board::default();
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
     for function in &settings.functions {
-        let mut failed = |part: String, fault: Fault| faults.push((format!("{}{part}", function.name), fault));
-        let mut parts = match assemble(function, &around, &Board::default()).await {
-            Ok(parts) => parts,
-            Err(fault) => {
-                failed(String::new(), fault);
-                continue;
-            }
-        };
-        if let Err(fault) = parts.source.check().await {
-            failed(".source".to_owned(), fault);
+        let mut failed = |part: &str, fault: Fault| faults.push((format!("{}{part}", function.name), fault));
+        let (mut built, refused) = Built::of(function, &around).await;
+        let whole = refused.is_empty();
+        let code = Code::load(function, &around, built.facts(), &board).await;
+        let code = code.map_err(|fault| failed("", fault)).ok();
+        for (part, fault) in refused.into_iter().chain(open(&mut built).await) {
+            failed(&part, fault);
         }
-        let bond = Bond::of(&parts);
-        match bond.obstacle(&parts).await {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                notes.push(format!("functions.{}: commits are made in order (at least once): {why}", function.name));
-            }
-            // the source has said so already
-            Err(fault) => tracing::debug!("{}", fault.chain()),
-        }
-        if parts.state.durable()
-            && let Err(fault) = parts
-                .state
-                .load(&[StateKey::default()])
-                .await
-                .and_then(|found| found.into_iter().collect::<Result<Vec<_>, _>>())
-        {
-            failed(".state".to_owned(), fault);
-        }
-        if let Some(letters) = &parts.dead_letters {
-            let looked = match letters.check().await {
-                Ok(()) => letters.list(None, 1).await.map(drop),
-                unusable => unusable,
-            };
-            if let Err(fault) = looked {
-                failed(".dead_letters".to_owned(), fault);
-            }
-        }
-        for (label, sink) in &mut parts.sinks {
-            if let Err(fault) = sink.check().await {
-                failed(format!(".sinks.{label}"), fault);
+        let Some(mut parts) = code.and_then(|code| join(function, built, code, &board)) else { continue };
+        if whole {
+            let bond = Bond::of(&parts);
+            match bond.obstacle(&parts).await {
+                Ok(None) => {}
+                Ok(Some(why)) => {
+                    notes
+                        .push(format!("functions.{}: commits are made in order (at least once): {why}", function.name));
+                }
+                // the source has said so already
+                Err(fault) => tracing::debug!("{}", fault.chain()),
             }
         }
         if let Err(fault) = parts.function.close().await {
-            failed(String::new(), fault);
+            failed("", fault);
         }
     }
     (faults, notes)
+}
+
+/// Opens what is around a function's code; what cannot be, by its part.
+async fn open(built: &mut Built) -> Vec<(String, Fault)> {
+    let mut failed = Vec::new();
+    if let Some(source) = &mut built.source
+        && let Err(fault) = source.check().await
+    {
+        failed.push((".source".to_owned(), fault));
+    }
+    if let Some(state) = built.state.as_ref().filter(|state| state.durable())
+        && let Err(fault) =
+            state.load(&[StateKey::default()]).await.and_then(|found| found.into_iter().collect::<Result<Vec<_>, _>>())
+    {
+        failed.push((".state".to_owned(), fault));
+    }
+    if let Some(letters) = &built.dead_letters {
+        let looked = match letters.check().await {
+            Ok(()) => letters.list(None, 1).await.map(drop),
+            unusable => unusable,
+        };
+        if let Err(fault) = looked {
+            failed.push((".dead_letters".to_owned(), fault));
+        }
+    }
+    for (label, sink) in &mut built.sinks {
+        if let Err(fault) = sink.check().await {
+            failed.push((format!(".sinks.{label}"), fault));
+        }
+    }
+    failed
 }
 
 /// A wrong configuration is to be mended before anything else can be judged.

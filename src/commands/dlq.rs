@@ -27,13 +27,6 @@ pub(super) async fn dlq(context: &Context, action: &DlqAction) -> u8 {
     | DlqAction::Show { of, .. }
     | DlqAction::Replay { of, .. }
     | DlqAction::Purge { of, .. }) = action;
-    if let DlqAction::Replay { which, .. } | DlqAction::Purge { which, .. } = action
-        && which.ids.is_empty()
-        && !which.all
-    {
-        say(&format!("gaugefn: which letters? name their ids, as 'gaugefn dlq ls {}' does, or say --all", of.function));
-        return crate::USAGE;
-    }
     let (layered, settings) = match context.configured(&of.config) {
         Ok(configured) => configured,
         Err(code) => return code,
@@ -57,9 +50,9 @@ async fn act(context: &Context, settings: &Settings, of: &DlqArgs, action: &DlqA
     let function = chosen(settings, &of.function)?;
     let place = place(context, settings, function).await?;
     match action {
-        DlqAction::Ls { format, .. } => ls(context, &*place, *format).await,
-        DlqAction::Show { ids, .. } => show(context, &*place, ids).await,
-        DlqAction::Purge { which, .. } => purge(context, &*place, which).await,
+        DlqAction::Ls { which, format, .. } => ls(context, &*place, which, *format).await,
+        DlqAction::Show { which, .. } => show(context, &*place, which).await,
+        DlqAction::Purge { which, .. } => purge(&*place, which).await,
         DlqAction::Replay { which, here, .. } => {
             let way = if *here { None } else { back::Way::find(context, settings, function, &*place).await? };
             match way {
@@ -107,10 +100,10 @@ fn site<'a>(context: &Context, settings: &'a Settings, function: &'a FunctionSet
     }
 }
 
-async fn ls(context: &Context, place: &dyn DeadLetters, format: Format) -> Result<u8, Fault> {
-    let mut pages = Pages::default();
+async fn ls(context: &Context, place: &dyn DeadLetters, which: &DlqChoice, format: Format) -> Result<u8, Fault> {
+    let mut wanted = Wanted::shown(which);
     let mut table = Vec::new();
-    while let Some(page) = pages.next(place).await? {
+    while let Some(page) = wanted.next(place).await? {
         match format {
             Format::Json => {
                 for filed in &page {
@@ -122,39 +115,44 @@ async fn ls(context: &Context, place: &dyn DeadLetters, format: Format) -> Resul
             Format::Table => table.extend(page.iter().map(text::row)),
         }
     }
-    if table.is_empty() {
-        if matches!(format, Format::Table) {
-            say(&format!("no dead letters in {}", place.describe()));
-        }
-        return Ok(0);
+    if !table.is_empty() {
+        return Ok(wanted.code().max(context.print(&rows(&table))));
     }
-    Ok(context.print(&rows(&table)))
+    if matches!(format, Format::Table) && which.ids.is_empty() {
+        none(place);
+    }
+    Ok(wanted.code())
 }
 
-async fn show(context: &Context, place: &dyn DeadLetters, ids: &[String]) -> Result<u8, Fault> {
-    let mut code = 0;
+async fn show(context: &Context, place: &dyn DeadLetters, which: &DlqChoice) -> Result<u8, Fault> {
+    let mut wanted = Wanted::shown(which);
     let mut first = true;
-    for id in ids {
-        let Some(filed) = place.get(id).await? else {
-            code = absent(id, place);
-            continue;
-        };
-        let gap = if first { "" } else { "\n" };
-        first = false;
-        context.print(&format!("{gap}{}", printed(&filed)));
+    while let Some(page) = wanted.next(place).await? {
+        for filed in &page {
+            let gap = if std::mem::take(&mut first) { "" } else { "\n" };
+            context.print(&format!("{gap}{}", printed(filed)));
+        }
     }
-    Ok(code)
+    if first && which.ids.is_empty() {
+        none(place);
+    }
+    Ok(wanted.code())
 }
 
-async fn purge(context: &Context, place: &dyn DeadLetters, which: &DlqChoice) -> Result<u8, Fault> {
+/// On standard error: nobody's program reads it, and whoever forgot the ids has to see it.
+async fn purge(place: &dyn DeadLetters, which: &DlqChoice) -> Result<u8, Fault> {
     let mut wanted = Wanted::new(place, which).await?;
     let mut removed = 0;
     while let Some(page) = wanted.next(place).await? {
         let ids: Vec<_> = page.into_iter().map(|filed| filed.id).collect();
         removed += place.remove(&ids).await?;
     }
-    context.print(&format!("removed {} from {}\n", counted(removed), place.describe()));
+    say(&format!("removed {} from {}", counted(removed), place.describe()));
     Ok(wanted.code())
+}
+
+fn none(place: &dyn DeadLetters) {
+    say(&format!("no dead letters in {}", place.describe()));
 }
 
 /// Says that a letter is not there; the exit code.
@@ -185,6 +183,8 @@ impl Pages {
 
 /// The letters that were asked for, page by page; those that are not there are said.
 struct Wanted {
+    /// No ids were named: every letter.
+    all: bool,
     /// All that were there when it began: one that fails again becomes a new letter, and would be tried for ever.
     there: Option<HashSet<String>>,
     pages: Pages,
@@ -195,16 +195,23 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// To be looked at: nothing comes while they are, or it may be shown, too.
+    fn shown(which: &DlqChoice) -> Self {
+        let named: VecDeque<_> = which.ids.iter().cloned().collect();
+        Self { all: named.is_empty(), there: None, pages: Pages::default(), named, absent: 0 }
+    }
+
     async fn new(place: &dyn DeadLetters, which: &DlqChoice) -> Result<Self, Fault> {
-        let mut there = HashSet::new();
-        let mut pages = Pages::default();
-        while which.all
-            && let Some(page) = pages.next(place).await?
-        {
-            there.extend(page.into_iter().map(|filed| filed.id));
+        let mut wanted = Self::shown(which);
+        if wanted.all {
+            let mut there = HashSet::new();
+            let mut pages = Pages::default();
+            while let Some(page) = pages.next(place).await? {
+                there.extend(page.into_iter().map(|filed| filed.id));
+            }
+            wanted.there = Some(there);
         }
-        let named = which.ids.iter().cloned().collect();
-        Ok(Self { there: which.all.then_some(there), pages: Pages::default(), named, absent: 0 })
+        Ok(wanted)
     }
 
     /// How many letters that is, those that are not there included.
@@ -213,10 +220,12 @@ impl Wanted {
     }
 
     async fn next(&mut self, place: &dyn DeadLetters) -> Result<Option<Vec<Filed>>, Fault> {
-        if let Some(there) = &self.there {
+        if self.all {
             // newer ones come last
             let mut page = self.pages.next(place).await?.unwrap_or_default();
-            page.retain(|filed| there.contains(&filed.id));
+            if let Some(there) = &self.there {
+                page.retain(|filed| there.contains(&filed.id));
+            }
             return Ok(Some(page).filter(|page| !page.is_empty()));
         }
         let mut page = Vec::new();

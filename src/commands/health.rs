@@ -13,10 +13,8 @@ use crate::args::ConfigArgs;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn health(context: &Context, args: &ConfigArgs, ready: bool) -> u8 {
-    let (_, settings) = match context.configured(args) {
-        Ok(configured) => configured,
-        Err(code) => return code,
-    };
+    // whoever asks knows two answers, and why it is this one was said
+    let Ok((_, settings)) = context.configured(args) else { return 1 };
     let Some(listen) = settings.admin.listen else {
         say("no admin endpoint is configured; set admin.listen, or GAUGEFN__ADMIN__LISTEN=127.0.0.1:9464");
         return 1;

@@ -16,13 +16,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The state that the file holds; an empty one where there is no file yet.
+    /// The state that the file holds; an empty one where there is no file yet, or nothing in it.
     ///
     /// # Errors
     /// It cannot be read, or is no whole state.
     pub(super) fn read(path: &Path) -> Result<Self, Fault> {
         let name = path.display();
         let document = match fs::read(path) {
+            // as mktemp makes it: nothing of a state can be lost there
+            Ok(bytes) if bytes.is_empty() => Document::default(),
             Ok(bytes) => Document::from_text(&bytes).map_err(|error| {
                 let text = format!("the state file '{name}' is damaged, or no state; name another one, or remove it");
                 Fault::file(text).caused_by(error)

@@ -124,7 +124,7 @@ fn letters_of_a_stream_go_back_into_it() {
     let purged = dlq(&folder, &["purge", "--all"]);
     assert_eq!(purged.status.code(), Some(0), "{purged:?}");
     assert!(
-        purged.stdout.starts_with("removed 1 letter from the stream 'gaugefn:dead:{vm}' of redis at "),
+        purged.stderr.starts_with("removed 1 letter from the stream 'gaugefn:dead:{vm}' of redis at "),
         "{purged:?}"
     );
     assert_eq!(letters(&folder), [Value::Null; 0]);
@@ -341,9 +341,6 @@ fn what_is_not_there_is_said() {
     };
     let file = ["--config", "gaugefn.toml"];
     let with = |args: &[&'static str]| [args, &file].concat();
-    let which = "gaugefn: which letters? name their ids, as 'gaugefn dlq ls vm' does, or say --all\n";
-    said(&with(&["replay", "vm"]), 64, which);
-    said(&with(&["purge", "vm"]), 64, which);
     let unknown = "gaugefn: unknown function 'wm', did you mean 'vm'?\n";
     for action in ["ls", "purge"] {
         let rest: &[&str] = if action == "purge" { &["--all"] } else { &[] };
@@ -352,8 +349,8 @@ fn what_is_not_there_is_said() {
     said(&with(&["ls", "metrics"]), 78, "gaugefn: unknown function 'metrics', there is vm\n");
     let shown = said(&with(&["show", "vm", "no", "4-0"]), 1, "no letter 'no' in the file 'in.jsonl.dead'\n");
     assert!(shown.starts_with("id         4-0\n"), "{shown}");
-    let purged = said(&with(&["purge", "vm", "no", "4-0"]), 1, "no letter 'no' in the file 'in.jsonl.dead'\n");
-    assert_eq!(purged, "removed 1 letter from the file 'in.jsonl.dead'\n");
+    let removed = "no letter 'no' in the file 'in.jsonl.dead'\nremoved 1 letter from the file 'in.jsonl.dead'\n";
+    said(&with(&["purge", "vm", "no", "4-0"]), 1, removed);
     assert_eq!(ids(&letters(folder)), ["5-0"]);
     assert_eq!(dlq(folder, &["purge", "5-0"]).status.code(), Some(0));
     assert_eq!(said(&with(&["ls", "vm"]), 0, "no dead letters in the file 'in.jsonl.dead'\n"), "");
@@ -363,6 +360,48 @@ fn what_is_not_there_is_said() {
     let keeps_none = "gaugefn: function 'vm' keeps no failed events, as its errors.then is 'stop'; set \
                       functions.vm.errors.then to 'dead_letter'\n";
     said(&with(&["ls", "vm"]), 78, keeps_none);
+}
+
+#[test]
+fn ids_are_optional_everywhere() {
+    let folder = files(CALM, "", "");
+    let folder = folder.path();
+    let some = ["4-0", "5-0", "6-0"].map(|id| LETTER.replace("5-0", id)).concat();
+    let keep = || write(folder.join("in.jsonl.dead"), &some).unwrap();
+    keep();
+    let listed = |args: &[&str]| {
+        let output = dlq(folder, args);
+        let ids: Vec<_> = output.stdout.lines().skip(1).map(|line| line[..3].to_owned()).collect();
+        (output.status.code().unwrap(), ids, output.stderr)
+    };
+    let done = String::new;
+    assert_eq!(listed(&["ls"]), (0, ["4-0", "5-0", "6-0"].map(str::to_owned).into(), done()));
+    assert_eq!(listed(&["ls", "--all"]), listed(&["ls"]));
+    assert_eq!(listed(&["ls", "6-0", "4-0"]), (0, ["6-0", "4-0"].map(str::to_owned).into(), done()));
+    let absent = "no letter '7-0' in the file 'in.jsonl.dead'\n".to_owned();
+    assert_eq!(listed(&["ls", "7-0", "4-0"]), (1, vec!["4-0".to_owned()], absent.clone()));
+    assert_eq!(listed(&["ls", "7-0"]), (1, vec![], absent));
+
+    let shown = dlq(folder, &["show"]);
+    assert_eq!((shown.status.code(), shown.stdout.matches("id         ").count()), (Some(0), 3), "{shown:?}");
+    assert_eq!(shown.stdout, dlq(folder, &["show", "4-0", "5-0", "6-0"]).stdout);
+
+    let done = dlq(folder, &["replay"]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    assert!(done.stdout.ends_with("3 letters done, 0 failed\n"), "{done:?}");
+    let none = dlq(folder, &["show"]);
+    assert_eq!(
+        (none.status.code(), &*none.stdout, &*none.stderr),
+        (Some(0), "", "no dead letters in the file 'in.jsonl.dead'\n")
+    );
+
+    keep();
+    let purged = dlq(folder, &["purge"]);
+    assert_eq!(
+        (purged.status.code(), &*purged.stdout, &*purged.stderr),
+        (Some(0), "", "removed 3 letters from the file 'in.jsonl.dead'\n")
+    );
+    assert_eq!(letters(folder), [Value::Null; 0]);
 }
 
 #[test]

@@ -331,6 +331,17 @@ fn a_required_backend_that_cannot_be_used_ends_the_start() {
         assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(69), "{}", vm.running.written());
         assert!(vm.lines(&["ERROR", sentence]) == 1, "{sentence}\n{}", vm.running.written());
     }
+    // nothing but the state is on a server, and without a key its lease
+    for key in ["", "key = \"/name\"\n"] {
+        let config = format!(
+            "[functions.vm.source]\nuse = \"host\"\n[functions.vm.loader]\nuse = \"file\"\npath = \"usermodule.py\"\n\
+             [functions.vm.state]\nuse = \"redis\"\nurl = \"{}\"\n{key}[functions.vm.sinks.stdout]",
+            away.url()
+        );
+        let mut vm = Bed::bare(ECHO).more(&config).args(&["--require-backend"]).spawn();
+        assert_eq!(vm.running.wait_exit(PATIENCE).code(), Some(69), "{}", vm.running.written());
+        assert!(vm.lines(&["ERROR", "refuses the connection"]) == 1, "{}", vm.running.written());
+    }
     typed.restart();
     let mut vm = Bed::new(&typed, "", ECHO).args(&["--require-backend"]).start();
     assert!(vm.running.exited().is_none());

@@ -355,6 +355,8 @@ fn a_state_file_is_read_at_the_start_and_written_at_the_end() {
              c.env['lock'] = threading.Lock()\n    \
              return {'n': c.env['n'], 'window': list(c.env['window'])}\n",
     );
+    // as mktemp makes it
+    write(yard.path("state.json"), "").unwrap();
     for (run, expected) in
         [r#"{"n": 2, "window": [[1, 1], [2, 2]]}"#, r#"{"n": 4, "window": [[1, 3], [2, 4]]}"#].into_iter().enumerate()
     {
@@ -532,7 +534,7 @@ fn help_texts_have_examples() {
         ("components", &["gaugefn components --format json"]),
         ("schema", &["gaugefn schema > gaugefn.schema.json"]),
         ("health", &["gaugefn health --ready", "HEALTHCHECK"]),
-        ("dlq", &["gaugefn dlq replay vm --all --config gaugefn.toml"]),
+        ("dlq", &["gaugefn dlq replay vm --config gaugefn.toml"]),
     ] {
         assert!(whole.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}: {whole}");
         let text = help(&[command]);

@@ -77,6 +77,22 @@ fn wait_done(server: &RedisServer, entries: usize, processes: &[&Vm]) {
 }
 
 #[test]
+fn a_function_may_give_itself_the_next_page() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let pages = "def handler(input, context):\n    \
+                 return {'number': input['number'] + 1} if input['number'] < 5 else None\n";
+    add(&mut redis, 0..1);
+    let vm = bed(&server, "", pages).env("GAUGEFN__FUNCTIONS__VM__SINKS__RESULT__STREAM", "in").start();
+    let done = eventually(PATIENCE, || {
+        let entries: usize = redis::cmd("XLEN").arg("in").query(&mut redis).unwrap();
+        (entries == 6 && pending(&mut redis) == 0).then_some(())
+    });
+    assert!(done.is_some(), "{}", vm.running.written());
+    vm.wait_lines(&["WARN", "until a result is empty"], 1);
+}
+
+#[test]
 fn every_entry_gets_its_result_in_order() {
     let server = RedisServer::start();
     let mut redis = server.connection();

@@ -207,8 +207,8 @@ fn wrong_usage() {
         ("dlq", 64),
         ("dlq ls", 64),
         ("dlq ls vm", WRONG),
-        ("dlq show vm", 64),
-        ("dlq replay vm", 64),
+        ("dlq show vm", WRONG),
+        ("dlq replay vm", WRONG),
         ("dlq purge vm 1-0 --all", 64),
         ("worker", 64),
     ] {
@@ -272,6 +272,27 @@ fn a_key_that_is_read_and_written_is_a_warning() {
             "the configuration is sound: function 'default'\n",
             "warning: functions.default.sinks.result.key: key 'm' is what functions.default.source reads: what is \
              written there comes back as input; name another key, unless that is meant (from REDIS_OUTPUT_KEY)\n"
+        )
+    );
+}
+
+/// Pages that follow each other, until a result is empty.
+#[test]
+fn a_stream_that_is_read_and_written_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[functions.vm.source]\nuse = 'redis_stream'\nstream = 's'\n[functions.vm.loader]\nuse = 'file'\npath = 'vm.py'\n\
+                  [functions.vm.sinks.redis_stream]\nstream = 's'\n";
+    std::fs::write(folder.path().join("gaugefn.toml"), config).unwrap();
+    let gaugefn = Gaugefn::command().args(["check", "--config", "gaugefn.toml"]).current_dir(folder.path());
+    let output = gaugefn.output(PATIENCE);
+    assert_eq!(
+        (output.status.code(), output.stdout.as_str(), output.stderr.as_str()),
+        (
+            Some(0),
+            "the configuration is sound: function 'vm'\n",
+            "warning: functions.vm.sinks.redis_stream.stream: stream 's' is what functions.vm.source reads: what is \
+             written there comes back as input, until a result is empty; name another stream, unless that is meant \
+             (from gaugefn.toml)\n"
         )
     );
 }

@@ -62,6 +62,8 @@ pub(super) struct Claimed {
     part: String,
     /// Whether its events are newest values.
     latest: bool,
+    /// Whether its events come from a queue that keeps them until they are done.
+    queue: bool,
     /// Place and origin of the option.
     at: Problem,
     claim: Claim,
@@ -76,6 +78,7 @@ impl Reader {
             function: function.to_owned(),
             part: choice.section.path().to_owned(),
             latest: choice.entry.latest_value,
+            queue: choice.entry.keeps_events,
             at: choice.section.problem(claim.option, ""),
             claim,
         }));
@@ -89,7 +92,7 @@ impl Reader {
                 self.problems.push(problem);
             }
             match claims[..at].iter().find_map(|earlier| feedback(earlier, claimed)) {
-                // one value after the other, as it always was: somebody may want that
+                // somebody may want that: one value after the other, or a queue until a result is empty
                 Some((problem, true)) => self.warnings.push(problem),
                 Some((problem, false)) => self.problems.push(problem),
                 None => {}
@@ -115,7 +118,7 @@ fn collision(earlier: &Claimed, later: &Claimed) -> Option<Problem> {
     Some(Problem { message, ..later.at.clone() })
 }
 
-/// A function that writes where its own events come from; whether those are newest values.
+/// A function that writes where its own events come from; whether that may be meant.
 fn feedback(earlier: &Claimed, later: &Claimed) -> Option<(Problem, bool)> {
     if earlier.claim.identity != later.claim.identity || earlier.function != later.function {
         return None;
@@ -127,12 +130,22 @@ fn feedback(earlier: &Claimed, later: &Claimed) -> Option<(Problem, bool)> {
     };
     let Claim { option, thing, .. } = &writer.claim;
     let fed = format!("{thing} is what {} reads: what is written there comes back as input", reader.part);
-    let message = if reader.latest {
-        format!("{fed}; name another {option}, unless that is meant")
+    let (message, meant) = if reader.latest {
+        (format!("{fed}; name another {option}, unless that is meant"), true)
+    } else if reader.queue && reader.claim.thing != *thing {
+        (
+            format!(
+                "{thing} is what {} reads: what is written there takes its place; name another {option}",
+                reader.part
+            ),
+            false,
+        )
+    } else if reader.queue && writer.claim.hold == Hold::Writes {
+        (format!("{fed}, until a result is empty; name another {option}, unless that is meant"), true)
     } else {
-        format!("{fed}, for ever; name another {option}")
+        (format!("{fed}, for ever; name another {option}"), false)
     };
-    Some((Problem { message, ..writer.at.clone() }, reader.latest))
+    Some((Problem { message, ..writer.at.clone() }, meant))
 }
 
 #[cfg(test)]

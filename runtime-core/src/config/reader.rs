@@ -32,6 +32,15 @@ fn is_label(label: &str) -> bool {
         && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
+/// The executor where none is named.
+pub(super) const PYTHON: &str = "python";
+
+/// Whether a label is the name of a sink, so that `use` may be left out.
+pub(super) fn is_sink(label: &str) -> bool {
+    let registered = Registry::<dyn Sink>::collect().is_ok_and(|sinks| sinks.get(label).is_ok());
+    registered || reserved::is_component("sink", label)
+}
+
 impl Reader {
     pub(super) fn section(&self, path: impl Into<String>, value: Option<Value>) -> Section {
         // YAML has a null where nothing is written below a key
@@ -140,7 +149,7 @@ impl Reader {
         let sinks = table.take("sinks");
         let mut options = self.options(&table);
 
-        let executor = self.choose::<dyn Executor>(executor, Some("python"));
+        let executor = self.choose::<dyn Executor>(executor, Some(PYTHON));
         let source = if has_source {
             self.choose::<dyn Source>(source, None)
         } else {
@@ -161,6 +170,14 @@ impl Reader {
         let state_options: StateOptions = state.split::<StateOptions>().0.read(&[]).0.unwrap_or_default();
         if let Some(key) = state_options.key.as_deref().filter(|key| !key.starts_with('/')) {
             let message = format!("'{key}' is no JSON pointer; write '/{key}' for the value of '{key}'");
+            self.problems.push(state.problem("key", message));
+        }
+        if let Some(executor) = executor.as_ref().filter(|it| !it.entry.keyed_state && state_options.key.is_some()) {
+            let name = executor.entry.name;
+            let message = format!(
+                "a state for each key is not available in this version with the executor '{name}'; leave it out for one \
+                 state"
+            );
             self.problems.push(state.problem("key", message));
         }
         let scope = state.problem("scope", "");
@@ -299,10 +316,7 @@ impl Reader {
                 let message = "a label starts with a lower-case letter and goes on with those, digits, '_' and '-'";
                 self.problems.push(section.problem("", message));
             }
-            // `use` may be left out where the label is a component's name
-            let registered = Registry::<dyn Sink>::collect().ok()?;
-            let implied = registered.get(&label).is_ok() || reserved::is_component("sink", &label);
-            match self.choose::<dyn Sink>(section, implied.then_some(label.as_str())) {
+            match self.choose::<dyn Sink>(section, is_sink(&label).then_some(label.as_str())) {
                 Some(choice) => chosen.push((label, choice)),
                 None => complete = false,
             }

@@ -311,6 +311,8 @@ mod tests {
     enum Trigger {
         Change,
         Always,
+        #[serde(rename = "0")]
+        Zero,
     }
 
     #[derive(Debug, serde::Deserialize, JsonSchema)]
@@ -350,7 +352,7 @@ mod tests {
                 "functions.vm.source.paths[1]: invalid type: integer `1`, expected a string",
                 "functions.vm.source.port: invalid value: integer `70000`, expected a whole number from 0 to 65535",
                 "functions.vm.source.prot: unknown key, did you mean 'port'?",
-                "functions.vm.source.trigger: unknown variant `sometimes`, expected `change` or `always`",
+                "functions.vm.source.trigger: unknown variant `sometimes`, expected one of `change`, `always`, `0`",
             ]
         );
     }
@@ -361,6 +363,16 @@ mod tests {
         assert_eq!(messages("key = 'k'\nport = 1.7").len(), 1);
         assert_eq!(messages("key = 'k'\nport = true").len(), 1);
         assert_eq!(messages("key = 'k'\nport = '6379'").len(), 1);
+    }
+
+    #[test]
+    fn a_word_that_is_a_number_may_be_written_as_one() {
+        let trigger = |text: &str| section(text).parse::<Options>(&[]).map(|options| options.trigger);
+        for text in ["key = 'k'\ntrigger = 0", "key = 'k'\ntrigger = '0'"] {
+            assert!(matches!(trigger(text), Ok(Some(Trigger::Zero))), "{text}");
+        }
+        assert!(trigger("key = 'k'\ntrigger = 1").is_err());
+        assert!(trigger("key = 'k'\ntrigger = 0.0").is_err());
     }
 
     #[test]

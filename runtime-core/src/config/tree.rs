@@ -54,6 +54,21 @@ pub fn noun(kind: &ValueKind) -> String {
 /// Lays `upper` over `lower`: tables are merged key by key, everything else is replaced. Where the upper table of a
 /// component sets a different `use`, the lower one's options go: they belong to another component.
 pub fn overlay(lower: &mut Value, upper: Value) {
+    overlay_at(lower, upper, &mut Vec::new());
+}
+
+/// What a table at this place is about where it does not say so. A state in memory has no options of its own: those of
+/// its table are for every store, or for the one that is named above.
+fn implied<'a>(path: &'a [String]) -> Option<&'a str> {
+    let path: Vec<&'a str> = path.iter().map(String::as_str).collect();
+    match *path.as_slice() {
+        ["functions", _, "executor"] => Some(super::reader::PYTHON),
+        ["functions", _, "sinks", label] => super::reader::is_sink(label).then_some(label),
+        _ => None,
+    }
+}
+
+fn overlay_at(lower: &mut Value, upper: Value, path: &mut Vec<String>) {
     let ValueKind::Table(upper_table) = upper.kind else {
         if !matches!(upper.kind, ValueKind::Nil) {
             *lower = upper;
@@ -63,17 +78,22 @@ pub fn overlay(lower: &mut Value, upper: Value) {
     let ValueKind::Table(lower_table) = &mut lower.kind else {
         // whole, as the origin of what is replaced goes with it
         *lower = Value::new(None, ValueKind::Table(Map::new()));
-        return overlay(lower, Value::new(None, ValueKind::Table(upper_table)));
+        return overlay_at(lower, Value::new(None, ValueKind::Table(upper_table)), path);
     };
     let name_of = |table: &Map<String, Value>| table.get("use").map(|value| value.to_string());
-    if let (Some(new), Some(old)) = (name_of(&upper_table), name_of(lower_table))
+    let below = name_of(lower_table).or_else(|| implied(path).map(str::to_owned));
+    if let (Some(new), Some(old)) = (name_of(&upper_table), below)
         && new != old
     {
         lower_table.clear();
     }
     for (key, value) in upper_table {
         match lower_table.get_mut(&key) {
-            Some(below) => overlay(below, value),
+            Some(below) => {
+                path.push(key);
+                overlay_at(below, value, path);
+                path.pop();
+            }
             None => {
                 lower_table.insert(key, value);
             }

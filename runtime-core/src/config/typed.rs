@@ -129,11 +129,15 @@ impl<'de> Deserializer<'de> for Typed {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         match self.0.kind {
             ValueKind::String(variant) => visitor.visit_enum(variant.into_deserializer()),
+            // a word that is spelled as a number is one in TOML
+            ValueKind::I64(number) if words.contains(&number.to_string().as_str()) => {
+                visitor.visit_enum(number.to_string().into_deserializer())
+            }
             other => Err(de::Error::custom(format!("invalid type: {}, expected a word", tree::noun(&other)))),
         }
     }

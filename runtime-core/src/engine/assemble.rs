@@ -60,64 +60,135 @@ fn health(board: &Board, name: &Arc<str>) -> Health {
     Health::new(move |trouble| board.trouble(&name, "worker", trouble))
 }
 
+/// The components around a function's code, as far as they were not refused.
+pub struct Built {
+    /// Where events come from.
+    pub source: Option<Box<dyn Source>>,
+    /// What keeps its state.
+    pub state: Option<Box<dyn StateStore>>,
+    /// Where results go, by label.
+    pub sinks: Vec<(String, Box<dyn Sink>)>,
+    /// Where events go that failed for good, where the policy wants it.
+    pub dead_letters: Option<Box<dyn DeadLetters>>,
+}
+
+impl Built {
+    /// Builds them, and what was refused, by its part. Nothing is contacted.
+    pub async fn of(settings: &FunctionSettings, around: &Surroundings<'_>) -> (Self, Vec<(String, Fault)>) {
+        let site = site(settings, around);
+        let mut refused = Vec::new();
+        let source = (settings.source.entry.build)(&settings.source.section, &site).await;
+        let source = source.map_err(|fault| refused.push((".source".to_owned(), fault))).ok();
+        let state = (settings.state.entry.build)(&settings.state.section, &site).await;
+        let state = state.map_err(|fault| refused.push((".state".to_owned(), fault))).ok();
+        let mut sinks = Vec::new();
+        for (label, choice) in &settings.sinks {
+            match (choice.entry.build)(&choice.section, &site).await {
+                Ok(sink) => sinks.push((label.clone(), sink)),
+                Err(fault) => refused.push((format!(".sinks.{label}"), fault)),
+            }
+        }
+        let mut dead_letters = None;
+        if let Some(choice) = &settings.dead_letters {
+            let built = (choice.entry.build)(&choice.section, &site).await;
+            dead_letters = built.map_err(|fault| refused.push((".dead_letters".to_owned(), fault))).ok();
+        }
+        (Self { source, state, sinks, dead_letters }, refused)
+    }
+
+    /// What they tell the function.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let facts = self.source.as_ref().map(|source| source.facts()).unwrap_or_default();
+        self.sinks.iter().fold(facts, |facts, (_, sink)| facts.or(sink.facts()))
+    }
+}
+
+fn site<'a>(settings: &'a FunctionSettings, around: &Surroundings<'a>) -> Site<'a> {
+    Site {
+        function: &settings.name,
+        shared: around.shared,
+        main_thread: around.main_thread.clone(),
+        stdout: Arc::clone(&around.stdout),
+    }
+}
+
+/// A function's code, loaded.
+pub struct Code {
+    /// To be called.
+    pub function: Box<dyn Function>,
+    reload: Option<Reload>,
+}
+
+impl Code {
+    /// Loads it. It is told these `facts`, and those of its surroundings.
+    ///
+    /// # Errors
+    /// The function cannot be loaded.
+    pub async fn load(
+        settings: &FunctionSettings,
+        around: &Surroundings<'_>,
+        facts: Facts,
+        board: &Board,
+    ) -> Result<Self, Fault> {
+        let site = site(settings, around);
+        let apart = settings.options.isolation == Isolation::Process;
+        let executor = if apart {
+            let (executor, section) = (settings.executor.entry.name, settings.executor.section.clone());
+            let isolate = around.isolate.as_ref().ok_or_else(|| {
+                Fault::config(format!(
+                    "functions.{}.isolation: 'process' is not available in this build; set it to 'inline'",
+                    settings.name
+                ))
+            })?;
+            isolate.executor(Workers::of(settings.name.as_str().into(), executor, section, &settings.options))?
+        } else {
+            (settings.executor.entry.build)(&settings.executor.section, &site).await?
+        };
+        let name: Arc<str> = settings.name.as_str().into();
+        let brief = Brief {
+            function: Arc::clone(&name),
+            handler: settings.options.handler.clone(),
+            facts: facts.or(around.facts.clone()),
+            state_key: settings.state_options.key.as_deref().map(Arc::from),
+            apart: apart || around.encoded_state,
+            health: health(board, &name),
+        };
+        let (function, reload) = match &settings.loader {
+            Some(choice) if settings.executor.entry.needs_module => {
+                let loader = (choice.entry.build)(&choice.section, &site).await?;
+                let module = loader.load(wanted(&brief)).await?;
+                let serving = module.revision.clone();
+                let function = executor.prepare(Some(module), brief.clone()).await?;
+                (function, Some(Reload { loader, executor, brief, serving, options: settings.reload }))
+            }
+            _ => (executor.prepare(None, brief).await?, None),
+        };
+        Ok(Self { function, reload })
+    }
+}
+
 /// Builds one function. Nothing is contacted; the function's code is loaded.
 ///
 /// # Errors
 /// A component refuses its options, or the function cannot be loaded.
 pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, board: &Board) -> Result<Parts, Fault> {
-    let site = Site {
-        function: &settings.name,
-        shared: around.shared,
-        main_thread: around.main_thread.clone(),
-        stdout: Arc::clone(&around.stdout),
-    };
-    let source = (settings.source.entry.build)(&settings.source.section, &site).await?;
-    let state = (settings.state.entry.build)(&settings.state.section, &site).await?;
-    let mut sinks = Vec::new();
-    for (label, choice) in &settings.sinks {
-        sinks.push((label.clone(), (choice.entry.build)(&choice.section, &site).await?));
+    let (built, refused) = Built::of(settings, around).await;
+    if let Some((_, fault)) = refused.into_iter().next() {
+        return Err(fault);
     }
-    let apart = settings.options.isolation == Isolation::Process;
-    let mut dead_letters = None;
-    if let Some(choice) = &settings.dead_letters {
-        dead_letters = Some((choice.entry.build)(&choice.section, &site).await?);
-    }
-    let executor = if apart {
-        let (executor, section) = (settings.executor.entry.name, settings.executor.section.clone());
-        let isolate = around.isolate.as_ref().ok_or_else(|| {
-            Fault::config(format!(
-                "functions.{}.isolation: 'process' is not available in this build; set it to 'inline'",
-                settings.name
-            ))
-        })?;
-        isolate.executor(Workers::of(settings.name.as_str().into(), executor, section, &settings.options))?
-    } else {
-        (settings.executor.entry.build)(&settings.executor.section, &site).await?
-    };
+    let code = Code::load(settings, around, built.facts(), board).await?;
+    join(settings, built, code, board).ok_or_else(|| Fault::internal("a part is missing that nobody refused"))
+}
+
+/// A function with everything around it; none where its source or its state was refused.
+pub fn join(settings: &FunctionSettings, built: Built, code: Code, board: &Board) -> Option<Parts> {
+    let Code { function, reload } = code;
+    let (source, state) = (built.source?, built.state?);
     let reads = source.facts().input_key;
     let origin =
         [Some(settings.source.entry.name.to_owned()), reads].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let facts = sinks.iter().fold(source.facts(), |facts, (_, sink)| facts.or(sink.facts()));
     let name: Arc<str> = settings.name.as_str().into();
-    let brief = Brief {
-        function: Arc::clone(&name),
-        handler: settings.options.handler.clone(),
-        facts: facts.or(around.facts.clone()),
-        state_key: settings.state_options.key.as_deref().map(Arc::from),
-        apart: apart || around.encoded_state,
-        health: health(board, &name),
-    };
-    let (function, reload) = match &settings.loader {
-        Some(choice) if settings.executor.entry.needs_module => {
-            let loader = (choice.entry.build)(&choice.section, &site).await?;
-            let module = loader.load(wanted(&brief)).await?;
-            let serving = module.revision.clone();
-            let function = executor.prepare(Some(module), brief.clone()).await?;
-            (function, Some(Reload { loader, executor, brief, serving, options: settings.reload }))
-        }
-        _ => (executor.prepare(None, brief).await?, None),
-    };
-
     board.update(&name, |status| {
         status.parts.insert("source", settings.source.entry.name.to_owned());
         status.parts.insert("executor", settings.executor.entry.name.to_owned());
@@ -128,14 +199,14 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
     if let Some(reload) = &reload {
         announce(board, &name, None, &reload.serving);
     }
-    Ok(Parts {
+    Some(Parts {
         name,
         source,
         function,
         state: state.into(),
         state_key: settings.state_options.key.clone(),
-        sinks,
-        dead_letters,
+        sinks: built.sinks,
+        dead_letters: built.dead_letters,
         origin: origin.into(),
         errors: settings.errors.clone(),
         drain: settings.options.drain.0,

@@ -26,7 +26,9 @@ use super::states::States;
 use super::stop::{Stop, stop};
 use super::tenure;
 use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Returned, Source, StateStore};
+use crate::contract::{
+    Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Returned, Source, StateKey, StateStore,
+};
 
 /// Batches of a queue between the source and the end of the commit: one in each stage.
 const QUEUE_IN_FLIGHT: usize = 3;
@@ -115,8 +117,8 @@ pub(super) struct Again {
     pub(super) due: Instant,
 }
 
-/// Runs a function until it ends. Backends that are away are waited for; with `require_backend` a source or sink
-/// that cannot be opened at the start is the end. Where one process of several runs it, this one waits for its turn.
+/// Runs a function until it ends. Backends that are away are waited for; with `require_backend` one that
+/// cannot be opened at the start is the end. Where one process of several runs it, this one waits for its turn.
 pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) -> End {
     let (bond, keys) = (Bond::of(&parts), keys_of(&parts));
     let lease: Option<Arc<dyn Lease>> = lease_of(&parts).map(Arc::from);
@@ -140,7 +142,7 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     let opened = tokio::select! {
         biased;
         () = stop.requested() => Some(End::Stopped),
-        opened = open(&mut committer, &mut *source, require_backend) => opened.err().map(End::Fault),
+        opened = open(&mut committer, &mut *source, &*state, require_backend) => opened.err().map(End::Fault),
     };
     if let Some(end) = opened {
         close(&name, &mut function, &mut committer, &mut *source, lease.as_deref()).await;
@@ -324,12 +326,22 @@ impl Run<'_> {
 
 /// Opens the sinks once, and what is required now. Sinks that are away are left to the third stage otherwise, the
 /// source to the first.
-async fn open(committer: &mut Committer, source: &mut dyn Source, require_backend: bool) -> Result<(), Fault> {
+async fn open(
+    committer: &mut Committer,
+    source: &mut dyn Source,
+    state: &dyn StateStore,
+    require_backend: bool,
+) -> Result<(), Fault> {
     committer.check().await?;
     if require_backend {
         source.check().await?;
         if let Some(trouble) = committer.trouble() {
             return Err(Fault::backend(trouble));
+        }
+        // A lease lives beside the state. What is no server is never away: a file in use is waited for.
+        if state.domain().is_some() {
+            // which states there are and whether they can be used shows when they are needed
+            let _ = state.load(&[StateKey::default()]).await?;
         }
     }
     Ok(())

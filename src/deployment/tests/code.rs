@@ -106,6 +106,9 @@ fn a_library_selects_the_native_executor() {
         let library = alone(&[(name, "/opt/libvm.so"), ("NEW_REQUIREMENTS", &requirements)]);
         assert_eq!(library.of_default("executor.use"), pair("native", name));
         assert_eq!(library.text("loader.path").unwrap(), "/opt/libvm.so");
+        assert_eq!(library.text("executor.requirements"), None);
+        let said = "NEW_REQUIREMENTS is ignored: packages are for Python, and the function is a library";
+        assert_eq!(library.other_warnings(), [said]);
     }
     let library = files.put("libvm.so", b"\x7fELF");
     assert_eq!(alone(&[("PYFILE", &library)]).of_default("executor.use"), pair("native", "PYFILE"));

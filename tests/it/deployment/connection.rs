@@ -68,27 +68,34 @@ fn the_default_users_password() {
 #[test]
 fn connections_are_checked_when_that_is_asked_for() {
     let server = RedisServer::start_with(&["--requirepass", "s3cret"]);
-    let check = |password: &str, port: u16| {
+    let check = |password: &str, port: u16, code: &str| {
         Gaugefn::command()
             .args(["check", "--connect"])
             .env("REDIS_HOST", "127.0.0.1")
             .env("REDIS_PORT", port.to_string())
             .env("REDIS_PASSWORD", password)
             .env("REDIS_OUTPUT_KEY", "result")
-            .env("PYFILE", FUNCTION)
+            .env("PYFILE", code)
             .output(PATIENCE)
     };
-    let good = check("s3cret", server.port());
+    let good = check("s3cret", server.port(), FUNCTION);
     let sound = "the configuration is sound, every connection opens, every function loads: function 'default'\n";
     assert_eq!((good.status.code(), good.stdout.as_str(), good.stderr.as_str()), (Some(0), sound, ""));
     let nobody = Port::reserve();
     for (password, port, reason) in [("other", server.port(), "password"), ("s3cret", nobody.number(), "refused")] {
-        let bad = check(password, port);
+        let bad = check(password, port, FUNCTION);
         assert_eq!((bad.status.code(), bad.stdout.as_str()), (Some(69), ""), "{bad:?}");
         for part in ["functions.default.source: ", "functions.default.sinks.result: ", reason] {
             assert!(bad.stderr.contains(part), "{part}: {bad:?}");
         }
         assert!(!bad.stderr.contains("s3cret"), "{bad:?}");
+    }
+    // code that cannot be loaded hides nothing, and is what the exit code tells
+    let both = check("s3cret", nobody.number(), "def handler(input, context:\n    return input\n");
+    assert_eq!((both.status.code(), both.stdout.as_str()), (Some(65), ""), "{both:?}");
+    for part in ["functions.default: ", "SyntaxError", "functions.default.source: ", "functions.default.sinks.result: "]
+    {
+        assert!(both.stderr.contains(part), "{part}: {both:?}");
     }
 }
 

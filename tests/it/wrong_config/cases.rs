@@ -297,6 +297,10 @@ pub(super) const LATER: &[Case] = &[
         "options of components",
         "[functions.vm.source]\nuse = 'redis_key'\nkey = 'm'\nlease = '5s'\n[functions.vm.loader]\nuse = 'file'\npath = 'vm.py'\nreload = true\nreload_state = 'keep'\n[functions.vm.state]\nuse = 'memory'\nkey = '/host'\nttl = '1h'\nmax_bytes = '1MiB'\nscope = 'worker'\n",
     ),
+    toml(
+        "states by key of a native function",
+        "[functions.vm.source]\nuse = 'host'\n[functions.vm.loader]\nuse = 'native'\npath = 'vm.so'\n[functions.vm.executor]\nuse = 'native'\n[functions.vm.state]\nkey = '/host'\n",
+    ),
 ];
 
 /// One file with a mistake of every kind, and variables above it.
@@ -395,6 +399,7 @@ url = 'redis://me:hunter2@127.0.0.1:PORT/0'
 [functions.entries.source]
 use = 'redis_stream'
 stream = 'events'
+start = 0
 url = 'redis://me:hunter2@127.0.0.1:PORT/1'
 
 [functions.entries.executor]

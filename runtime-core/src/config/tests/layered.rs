@@ -1,5 +1,6 @@
 //! Files of three formats, and variables over them.
 
+use super::super::settings::FunctionSettings;
 use super::*;
 
 const YAML: &str = "
@@ -112,6 +113,29 @@ fn a_variable_with_another_component_drops_the_options_of_the_first() {
         ["functions.vm.sinks.paper.use: sink 'nats' is not available in this version \
           (from GAUGEFN__FUNCTIONS__VM__SINKS__PAPER__USE)"]
     );
+}
+
+#[test]
+fn what_a_table_is_about_without_saying_so_counts_as_its_component() {
+    // the executor is 'python', and the sink is what its label says
+    let text =
+        "[functions.vm]\nsource = { use = 'ticker' }\nexecutor = { loud = true }\nsinks.paper = { sheets = 5 }\n";
+    let bare = ("GAUGEFN__FUNCTIONS__VM__EXECUTOR__USE", "bare");
+    let vm = |set: &[(&str, &str)]| settings(&layered("g.toml", text, set)).functions.remove(0);
+    let sheets = |vm: &FunctionSettings| vm.sinks[0].1.section.get("sheets").map(ToString::to_string);
+    let kept = vm(&[bare, ("GAUGEFN__FUNCTIONS__VM__SINKS__PAPER__USE", "paper")]);
+    assert_eq!((kept.executor.entry.name, sheets(&kept).as_deref()), ("bare", Some("5")));
+    assert!(kept.executor.section.get("loud").is_none());
+    let other = ("GAUGEFN__FUNCTIONS__VM__SINKS__PAPER__USE", "nats");
+    assert_eq!(
+        problems_of(&layered("g.toml", text, &[bare, other])),
+        ["functions.vm.sinks.paper.use: sink 'nats' is not available in this version \
+          (from GAUGEFN__FUNCTIONS__VM__SINKS__PAPER__USE)"]
+    );
+    // a label that names no component is no `use`: the variable completes the table
+    let text = text.replace("sinks.paper", "sinks.result");
+    let whole = settings(&layered("g.toml", &text, &[bare, ("GAUGEFN__FUNCTIONS__VM__SINKS__RESULT__USE", "paper")]));
+    assert_eq!(sheets(&whole.functions[0]).as_deref(), Some("5"));
 }
 
 #[test]
