@@ -14,6 +14,7 @@
 //! requirements = "/opt/requirements.txt"   # installed into a private folder, once per content
 //! ```
 
+mod ages;
 mod call;
 mod interpreter;
 mod keeping;
@@ -128,7 +129,7 @@ impl Executor for Python {
             None => None,
         };
         let (keep, apart, state_key) = (module.keep.clone(), brief.apart, brief.state_key.clone());
-        let function = Arc::clone(&brief.function);
+        let (function, state_ttl) = (Arc::clone(&brief.function), brief.state_ttl);
         let paths = self.folders(&brief.function)?;
         let parts = call::guarded(&self.main_thread, move || {
             interpreter::start(&executable)?;
@@ -143,6 +144,7 @@ impl Executor for Python {
             keep,
             apart,
             state_key.as_deref(),
+            state_ttl,
         )))
     }
 }

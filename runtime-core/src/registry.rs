@@ -90,7 +90,8 @@ pub trait Kind: 'static {
     const KEEPS_EVENTS: bool = false;
     /// Whether what a store of this kind keeps outlives the process.
     const DURABLE: bool = false;
-    /// Whether an executor of this kind can hold a state for each value of `state.key`.
+    /// Whether an executor of this kind can hold a state for each value of `state.key`, and let go of those in memory
+    /// that are not used for `state.ttl`.
     const KEYED_STATE: bool = true;
 
     /// What the types alone cannot see wrong: contradictions, empty names. Contacts nothing.

@@ -53,7 +53,7 @@ async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fa
         let mut failed = |part: &str, fault: Fault| faults.push((format!("{}{part}", function.name), fault));
         let (mut built, refused) = Built::of(function, &around).await;
         let whole = refused.is_empty();
-        let code = Code::load(function, &around, built.facts(), &board).await;
+        let code = Code::load(function, &around, built.told(), &board).await;
         let code = code.map_err(|fault| failed("", fault)).ok();
         for (part, fault) in refused.into_iter().chain(open(&mut built).await) {
             failed(&part, fault);

@@ -1,11 +1,14 @@
 //! State in the function's own memory: it lives as long as the process, as in a bare Python loop.
 //!
-//! Delivery: a restart begins with an empty `context.env`, and a failed call leaves it as the call left it.
+//! Delivery: a restart begins with an empty `context.env`, and a failed call leaves it as the call left it. With `ttl` a
+//! state that was not used for so long begins anew; its memory is free with the next event, whoever it is of.
 //!
 //! ```toml
 //! [functions.vm.state]
 //! use = "memory"
 //! ```
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::config::Concern;
@@ -15,20 +18,22 @@ use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Options of the state store `memory`: none but those that all stores have.
+/// Options of the state store `memory`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// For `file` and `redis`; refused here, where the function keeps what it keeps.
+    /// How long a state stays that is not used; until the end of the process without it.
     #[serde(default)]
     ttl: Option<Span>,
-    /// For `file` and `redis`; refused here, where the function keeps what it keeps.
+    /// Not available in this version: for `file` and `redis`.
     #[serde(default)]
     max_bytes: Option<Size>,
 }
 
 /// The state store `memory`.
-pub struct Memory;
+pub struct Memory {
+    ttl: Option<Span>,
+}
 
 impl Kind for Memory {
     type Role = dyn StateStore;
@@ -37,16 +42,22 @@ impl Kind for Memory {
     const SUMMARY: &'static str = "the function's own memory; gone with the process";
 
     fn review(config: &Config) -> Vec<Concern> {
-        let given = [("ttl", config.ttl.is_some()), ("max_bytes", config.max_bytes.is_some())];
-        let given = given.into_iter().filter(|(_, given)| *given);
-        let refuse = |(name, _)| {
-            Concern::new(name, format!("memory keeps what the function keeps; {name} is for 'file' and 'redis'"))
-        };
-        given.map(refuse).collect()
+        let mut concerns = Vec::new();
+        if config.max_bytes.is_some() {
+            let message = "not available in this version: memory keeps what the function keeps; use 'file' or 'redis'";
+            concerns.push(Concern::new("max_bytes", message));
+        }
+        if let Some(ttl) = config.ttl.filter(|ttl| ttl.0 < Duration::from_millis(1)) {
+            let message = format!(
+                "'{ttl}' is too short; the least is 1ms, and without the option a state stays with the process"
+            );
+            concerns.push(Concern::new("ttl", message));
+        }
+        concerns
     }
 
-    async fn build(_config: Config, _site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {
-        Ok(Box::new(Self))
+    async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn StateStore>, Fault> {
+        Ok(Box::new(Self { ttl: config.ttl }))
     }
 }
 
@@ -56,6 +67,10 @@ inventory::submit!(Entry::of::<Memory>());
 impl StateStore for Memory {
     fn durable(&self) -> bool {
         false
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl.map(|ttl| ttl.0)
     }
 
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault> {
@@ -73,18 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_function_keeps_has_no_limits() {
+    fn what_the_function_keeps_has_no_size() {
         let review = |table: serde_json::Value| {
-            Memory::review(&serde_json::from_value(table).unwrap())
-                .into_iter()
-                .map(|concern| concern.message)
-                .collect::<Vec<_>>()
+            let concerns = Memory::review(&serde_json::from_value(table).unwrap());
+            concerns.into_iter().map(|concern| concern.message).collect::<Vec<_>>()
         };
-        assert_eq!(review(serde_json::json!({})), Vec::<String>::new());
+        assert_eq!(review(serde_json::json!({ "ttl": "1h" })), Vec::<String>::new());
         assert_eq!(
-            review(serde_json::json!({ "ttl": "1h", "max_bytes": 10 })),
-            ["ttl", "max_bytes"]
-                .map(|name| format!("memory keeps what the function keeps; {name} is for 'file' and 'redis'"))
+            review(serde_json::json!({ "ttl": 0, "max_bytes": 10 })),
+            [
+                "not available in this version: memory keeps what the function keeps; use 'file' or 'redis'",
+                "'0s' is too short; the least is 1ms, and without the option a state stays with the process"
+            ]
         );
     }
 }

@@ -29,7 +29,11 @@ fn run(options: &str, events: &[Value]) -> Vec<Value> {
 }
 
 fn run_lines(options: &str, lines: &str) -> Vec<Value> {
-    let bed = Bed::bare(COUNTING);
+    run_code(COUNTING, options, lines)
+}
+
+fn run_code(code: &str, options: &str, lines: &str) -> Vec<Value> {
+    let bed = Bed::bare(code);
     write(bed.folder.path().join("events.jsonl"), lines).unwrap();
     let config = format!(
         "[functions.vm]\n{options}\nsource = {{ use = \"file\", path = \"events.jsonl\" }}\n\
@@ -96,6 +100,42 @@ fn what_python_alone_takes_for_json_does_not_hide_the_key() {
         let pids = check(&events, &run_lines(options, &lines));
         assert!(pids.values().all(|pids| pids.len() == 1), "{options}: {pids:?}");
     }
+}
+
+/// Tells how often its host was counted, and whose state is gone.
+const FORGETFUL: &str = "import time\n\ngone = []\n\n\n\
+    class Mark:\n    \
+        def __init__(self, host):\n        \
+            self.host = host\n\n    \
+        def __del__(self):\n        \
+            gone.append(self.host)\n\n\n\
+    def handler(input, context):\n    \
+        host = input['host']\n    \
+        context.env.setdefault('mark', Mark(host) if 'n' not in context.env else None)\n    \
+        context.env['n'] = context.env.get('n', 0) + 1\n    \
+        time.sleep(input.get('sleep', 0))\n    \
+        return {'host': host, 'n': context.env['n'], 'gone': sorted(gone)}\n";
+
+#[test]
+fn a_state_in_memory_that_nobody_uses_is_let_go() {
+    let event = |host: &str, sleep: f64| format!("{}\n", json!({ "host": host, "sleep": sleep }));
+    let line = |result: &Value| (result["host"].as_str().unwrap().to_owned(), result["n"].as_u64().unwrap());
+    let of = |all: &[(&str, u64)]| all.iter().map(|(host, n)| ((*host).to_owned(), *n)).collect::<Vec<_>>();
+    let lines = [("a", 0.0), ("a", 0.0), ("b", 0.0), ("c", 2.5), ("c", 0.0), ("b", 0.0), ("b", 0.0)];
+    let lines: String = lines.iter().map(|(host, sleep)| event(host, *sleep)).collect();
+    for options in ["", "isolation = \"inline\"\n", "workers = 1\nmax_events = 3\n"] {
+        let results = run_code(FORGETFUL, &format!("{options}state = {{ key = \"/host\", ttl = \"2s\" }}"), &lines);
+        let counts: Vec<_> = results.iter().map(line).collect();
+        assert_eq!(counts, of(&[("a", 1), ("a", 2), ("b", 1), ("c", 1), ("c", 2), ("b", 1), ("b", 2)]), "{options}");
+        if !options.contains("max_events") {
+            assert_eq!(results[3]["gone"], json!([]), "{options}");
+            assert_eq!(results[4]["gone"], json!(["a", "b"]), "{options}: its memory is free");
+        }
+    }
+    // one for all: it is used by each
+    let results = run_code(FORGETFUL, "state = { ttl = \"2s\" }", &lines);
+    let counts: Vec<_> = results.iter().map(|result| result["n"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]

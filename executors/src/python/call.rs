@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -273,8 +273,9 @@ impl PythonFunction {
         keep: Option<Arc<dyn Any + Send + Sync>>,
         apart: bool,
         state_key: Option<&str>,
+        state_ttl: Option<Duration>,
     ) -> Self {
-        let memory = Python::attach(|py| Memory::new(py, parts.context.clone_ref(py), state_key));
+        let memory = Python::attach(|py| Memory::new(py, parts.context.clone_ref(py), state_key, state_ttl));
         Self {
             parts: Arc::new(parts),
             memory: Arc::new(memory),

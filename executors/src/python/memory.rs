@@ -1,10 +1,14 @@
 //! What is kept between calls: the context, and one env for each key where the state has keys.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use runtime_core::contract::{Env, StateKey};
 
+use super::ages::Ages;
 use super::state;
 use crate::kept::Mark;
 
@@ -22,6 +26,8 @@ pub(super) struct Memory {
     pub(super) context: Py<PyAny>,
     /// Each key's env, where the state has keys.
     envs: Option<Envs>,
+    /// Where a state that is not used is to go.
+    ages: Option<Arc<Ages>>,
 }
 
 struct Envs {
@@ -32,11 +38,11 @@ struct Envs {
 }
 
 impl Memory {
-    /// An empty one; `key` is a JSON pointer.
-    pub(super) fn new(py: Python<'_>, context: Py<PyAny>, key: Option<&str>) -> Self {
+    /// An empty one; `key` is a JSON pointer, and `ttl` for how long a state stays that is not used.
+    pub(super) fn new(py: Python<'_>, context: Py<PyAny>, key: Option<&str>, ttl: Option<Duration>) -> Self {
         let steps = |key: &str| key.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
         let envs = key.map(|key| Envs { steps: steps(key), all: PyDict::new(py).unbind() });
-        Self { context, envs }
+        Self { context, envs, ages: ttl.map(|ttl| Arc::new(Ages::new(ttl))) }
     }
 
     /// The same with this context and the envs of an older one.
@@ -45,7 +51,8 @@ impl Memory {
             .envs
             .as_ref()
             .map(|own| Envs { steps: own.steps.clone(), all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py) });
-        Self { context, envs }
+        let ages = older.ages.as_ref().or(self.ages.as_ref()).cloned();
+        Self { context, envs, ages }
     }
 
     /// Puts the env in place that belongs to this input; its key, to be given back after the call.
@@ -55,8 +62,11 @@ impl Memory {
         input: &Bound<'py, PyAny>,
         key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some(envs) = &self.envs else { return Ok(None) };
         let py = json.py();
+        let Some(envs) = &self.envs else {
+            self.drop_unused(py, &StateKey(None))?;
+            return Ok(None);
+        };
         let key = match key {
             Key::Known(key) => key.0.as_ref().into_pyobject(py)?,
             Key::OfEvent => match envs.find(input) {
@@ -64,6 +74,9 @@ impl Memory {
                 None => py.None().into_bound(py),
             },
         };
+        if self.ages.is_some() {
+            self.drop_unused(py, &StateKey(key.extract()?))?;
+        }
         let env = match envs.all.bind(py).get_item(&key)? {
             Some(env) => env,
             None => PyDict::new(py).into_any(),
@@ -74,9 +87,19 @@ impl Memory {
 
     /// Takes the env back, whatever the call has made of it.
     pub(super) fn leave(&self, key: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        if let Some(ages) = &self.ages {
+            let key = key.as_ref().map(|key| key.extract()).transpose()?.flatten();
+            ages.used(StateKey(key), Instant::now());
+        }
         let (Some(envs), Some(key)) = (&self.envs, key) else { return Ok(()) };
         let py = key.py();
         envs.all.bind(py).set_item(key, self.context.bind(py).getattr(intern!(py, "env"))?)
+    }
+
+    /// States that were not used for so long begin anew, that of this key among them, and their memory is free.
+    fn drop_unused(&self, py: Python<'_>, key: &StateKey) -> PyResult<()> {
+        let over = self.ages.as_ref().map(|ages| ages.over(key, Instant::now())).unwrap_or_default();
+        over.iter().try_for_each(|key| self.forget(py, key))
     }
 
     /// Whether the state has keys.
@@ -172,6 +195,14 @@ impl Memory {
 
     /// Begins with what [`whole`](Self::whole) gave.
     pub(super) fn begin(&self, py: Python<'_>, whole: Py<PyAny>) -> PyResult<()> {
+        if let Some(ages) = &self.ages {
+            // when they were used is known to a worker that is no more
+            let keys = match &self.envs {
+                Some(_) => whole.bind(py).cast::<PyDict>()?.keys().extract()?,
+                None => vec![None],
+            };
+            keys.into_iter().for_each(|key| ages.used(StateKey(key), Instant::now()));
+        }
         match &self.envs {
             Some(envs) => envs.all.bind(py).update(whole.bind(py).cast::<PyDict>()?.as_mapping()),
             None => self.context.bind(py).setattr(intern!(py, "env"), whole),

@@ -182,6 +182,17 @@ impl Reader {
         }
         let scope = state.problem("scope", "");
         let state = self.choose::<dyn StateStore>(state, Some("memory"));
+        if let (Some(executor), Some(store)) = (&executor, &state)
+            && !executor.entry.keyed_state
+            && !store.entry.durable
+            && store.section.get("ttl").is_some()
+        {
+            let message = format!(
+                "not available in this version with the executor '{}' and the store '{}'; use 'file' or 'redis'",
+                executor.entry.name, store.entry.name
+            );
+            self.problems.push(store.section.problem("ttl", message));
+        }
         if let Some(store) = state.as_ref().filter(|store| store.entry.durable && state_options.scope == Scope::Worker)
         {
             let message = format!(

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -49,6 +49,8 @@ pub struct Brief {
     pub facts: Facts,
     /// A JSON pointer into the event: each value found there has a state of its own.
     pub state_key: Option<Arc<str>>,
+    /// A state that only the function holds begins anew where it was not used for so long.
+    pub state_ttl: Option<Duration>,
     /// Whether what it hands over must be bytes: it lives in a process of its own, or somebody keeps its state.
     pub apart: bool,
     /// Told while the function cannot be called.

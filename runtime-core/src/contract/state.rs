@@ -65,7 +65,7 @@ pub trait StateStore: Send + Sync {
     /// The backend is away.
     async fn load(&self, keys: &[StateKey]) -> Result<Vec<Found>, Fault>;
 
-    /// How long a state is kept after its last save; `None` for good.
+    /// How long a state is kept after its last save, or its last use where only the function holds it; `None` for good.
     fn ttl(&self) -> Option<Duration> {
         None
     }

@@ -98,10 +98,19 @@ impl Built {
 
     /// What they tell the function.
     #[must_use]
-    pub fn facts(&self) -> Facts {
+    pub fn told(&self) -> Told {
         let facts = self.source.as_ref().map(|source| source.facts()).unwrap_or_default();
-        self.sinks.iter().fold(facts, |facts, (_, sink)| facts.or(sink.facts()))
+        let facts = self.sinks.iter().fold(facts, |facts, (_, sink)| facts.or(sink.facts()));
+        // what a store keeps it lets go itself
+        let state_ttl = self.state.as_ref().filter(|state| !state.durable()).and_then(|state| state.ttl());
+        Told { facts, state_ttl }
     }
+}
+
+/// What the components around it tell a function.
+pub struct Told {
+    facts: Facts,
+    state_ttl: Option<Duration>,
 }
 
 fn site<'a>(settings: &'a FunctionSettings, around: &Surroundings<'a>) -> Site<'a> {
@@ -121,14 +130,14 @@ pub struct Code {
 }
 
 impl Code {
-    /// Loads it. It is told these `facts`, and those of its surroundings.
+    /// Loads it. It is also told the facts of its surroundings.
     ///
     /// # Errors
     /// The function cannot be loaded.
     pub async fn load(
         settings: &FunctionSettings,
         around: &Surroundings<'_>,
-        facts: Facts,
+        told: Told,
         board: &Board,
     ) -> Result<Self, Fault> {
         let site = site(settings, around);
@@ -149,8 +158,9 @@ impl Code {
         let brief = Brief {
             function: Arc::clone(&name),
             handler: settings.options.handler.clone(),
-            facts: facts.or(around.facts.clone()),
+            facts: told.facts.or(around.facts.clone()),
             state_key: settings.state_options.key.as_deref().map(Arc::from),
+            state_ttl: told.state_ttl,
             apart: apart || around.encoded_state,
             health: health(board, &name),
         };
@@ -177,7 +187,7 @@ pub async fn assemble(settings: &FunctionSettings, around: &Surroundings<'_>, bo
     if let Some((_, fault)) = refused.into_iter().next() {
         return Err(fault);
     }
-    let code = Code::load(settings, around, built.facts(), board).await?;
+    let code = Code::load(settings, around, built.told(), board).await?;
     join(settings, built, code, board).ok_or_else(|| Fault::internal("a part is missing that nobody refused"))
 }
 

@@ -119,7 +119,7 @@ fn is_late_after_a_claim(stops: Stops) {
 fn is_late_after_its_name_has_gone(stops: Stops) {
     for (state, key) in STATES {
         let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
-        let [mut owner, mut other] = late(&server, folder.path(), state, ["a", "a"], stops);
+        let [owner, mut other] = late(&server, folder.path(), state, ["a", "a"], stops);
         check(&server, 3, key, &[&owner, &other]);
         add(&mut server.connection(), 3..40);
         wait_done(&server, 40, PATIENCE, &[&owner, &other]);

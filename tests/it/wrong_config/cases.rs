@@ -299,7 +299,7 @@ pub(super) const LATER: &[Case] = &[
     ),
     toml(
         "states by key of a native function",
-        "[functions.vm.source]\nuse = 'host'\n[functions.vm.loader]\nuse = 'native'\npath = 'vm.so'\n[functions.vm.executor]\nuse = 'native'\n[functions.vm.state]\nkey = '/host'\n",
+        "[functions.vm.source]\nuse = 'host'\n[functions.vm.loader]\nuse = 'native'\npath = 'vm.so'\n[functions.vm.executor]\nuse = 'native'\n[functions.vm.state]\nkey = '/host'\nttl = '1h'\n",
     ),
 ];
 

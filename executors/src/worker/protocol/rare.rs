@@ -107,6 +107,9 @@ pub struct Prepare {
     /// Where in an event the name of its state stands.
     #[serde(default)]
     pub state_key: Option<String>,
+    /// How long a state stays that is not used.
+    #[serde(default)]
+    pub state_ttl: Option<Duration>,
 }
 
 impl Rare for Prepare {
@@ -125,6 +128,7 @@ impl Prepare {
             handler: brief.handler.clone(),
             facts: brief.facts.clone(),
             state_key: brief.state_key.as_deref().map(str::to_owned),
+            state_ttl: brief.state_ttl,
         }
     }
 
@@ -136,6 +140,7 @@ impl Prepare {
             handler: self.handler.clone(),
             facts: self.facts.clone(),
             state_key: self.state_key.as_deref().map(Arc::from),
+            state_ttl: self.state_ttl,
             ..Brief::default()
         }
     }
