@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_place() {
-        let place = |text: &str| found("/host", &Event::new("e", text.as_bytes().to_vec()), 8);
+        let place = |text: &str| found(&Pointer::new("/host"), &Event::new("e", text.as_bytes().to_vec()), 8);
         assert_eq!(place(r#"{"host": "a", "n": 1}"#), place(r#"{"n": 2, "host":"a"}"#));
         assert_eq!(place("{}"), place("no json"));
         let places: std::collections::HashSet<_> = (0..100).map(|n| place(&format!("{{\"host\": {n}}}"))).collect();
