@@ -109,6 +109,7 @@ const fn default_claim_idle() -> Span {
 
 /// Where a new group begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(transform = Start::also_as_a_number)]
 enum Start {
     /// With the first entry.
     #[default]
@@ -117,6 +118,15 @@ enum Start {
     /// With the next entry.
     #[serde(rename = "$")]
     Next,
+}
+
+impl Start {
+    /// For editors: TOML and YAML read a bare 0 as a number.
+    fn also_as_a_number(schema: &mut schemars::Schema) {
+        if let Some(words) = schema.get_mut("oneOf").and_then(|words| words.as_array_mut()) {
+            words.push(serde_json::json!({ "const": 0, "description": "With the first entry." }));
+        }
+    }
 }
 
 /// A read that waits in the server.
