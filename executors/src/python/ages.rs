@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(ages.over(&key("b"), at(10)), [key("b"), key("c")]);
         ages.used(key("b"), at(10));
         assert_eq!(ages.over(&key("b"), at(15)), []);
-        assert_eq!(ages.over(&key("x"), at(25)), [key("b"), key("a")]);
+        assert_eq!(ages.over(&key("x"), at(25)), [key("a"), key("b")]);
         assert!(ages.over(&key("x"), at(60)).is_empty());
         let uses = ages.of.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(uses.last.is_empty() && uses.queue.is_empty());
