@@ -14,7 +14,7 @@
 //! * [`change`] - when two JSON values are the same
 //! * [`options`] - durations, sizes and templates, as options spell them
 //! * [`main_thread`] - work for the process's first thread
-//! * [`pointer`] - values inside of JSON
+//! * [`pointer`](mod@pointer) - values inside of JSON
 //! * [`records`] - lines that user code printed, as log records
 //! * [`scratch`] - private folders that go with the process
 //! * `testkit` - contract checks for the tests of components (feature `testkit`)
