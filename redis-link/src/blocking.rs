@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 
 use crate::fault::{LinkError, Subject, classify};
-use crate::link::{Link, RESPONSE_TIMEOUT, dial};
+use crate::link::{Link, RESPONSE_TIMEOUT, dial, is_over};
 use crate::target::Target;
 
 /// A connection for one blocking command at a time. Nothing else may be sent on it: it would queue behind.
@@ -50,6 +50,12 @@ impl Blocking {
             let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
             answer.unwrap_or_else(|_| late()).map_err(|error| classify(&target, &Subject::of(&cmd), error))
         }
+    }
+
+    /// Whether the connection has ended while nothing waited on it: nothing can have been lost with it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        is_over(&mut self.connection.clone())
     }
 
     /// Ends the wait of a blocked command, which then answers as after its time. Best effort: the user may lack the

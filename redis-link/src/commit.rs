@@ -229,7 +229,12 @@ impl Commit {
         let about = self.ack.as_ref().map(|ack| &*ack.member.stream);
         let about = about.or_else(|| self.states.first().map(|state| &*state.key));
         let about = about.or_else(|| self.fences.first().map(|fence| &*fence.key)).unwrap_or_default();
-        let answer: Vec<String> = match link.script(&self.invocation(), "EVALSHA", about).await {
+        let invocation = self.invocation();
+        let ran = match self.token {
+            Some(_) => link.repeatable_script(&invocation, "EVALSHA", about).await,
+            None => link.script(&invocation, "EVALSHA", about).await,
+        };
+        let answer: Vec<String> = match ran {
             Ok(answer) => answer,
             Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Gone),
             Err(error) => return Err(error),

@@ -4,9 +4,15 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use redis::{Arg, Cmd, ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError};
 
 use crate::target::Target;
+use subject::shown;
+
+pub(crate) use subject::Subject;
+
+mod cut;
+mod subject;
 
 /// The class of a [`LinkError`]: whoever logs compares it with the last one, to speak once per change of state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,13 +76,15 @@ pub struct LinkError {
     message: String,
     /// What holds something else than the script of a commit needs.
     key: Option<Box<str>>,
+    /// While it was opened.
+    connecting: bool,
     #[source]
     cause: Option<Cause>,
 }
 
 impl LinkError {
     fn new(trouble: Trouble, message: impl Into<String>) -> Self {
-        Self { trouble, message: message.into(), key: None, cause: None }
+        Self { trouble, message: message.into(), key: None, connecting: false, cause: None }
     }
 
     pub(crate) fn config(message: impl Into<String>) -> Self {
@@ -141,6 +149,12 @@ impl LinkError {
         self.redis().is_some_and(RedisError::is_timeout)
     }
 
+    /// Whether the server itself refused the command, on a connection that goes on.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.code().is_some() && !self.breaks_connection()
+    }
+
     /// Whether the connection must not be used again. Also after READONLY and MASTERDOWN: after a failover the name
     /// leads to another server, which only a new connection finds; and after NOAUTH, for a password set meanwhile.
     pub(crate) fn breaks_connection(&self) -> bool {
@@ -168,73 +182,6 @@ impl fmt::Display for Cause {
 }
 
 impl Error for Cause {}
-
-/// What was asked of the server, as it stands in a message. Holds no argument but the key.
-#[derive(Clone, Debug)]
-pub(crate) struct Subject {
-    command: String,
-    key: Option<String>,
-}
-
-impl Subject {
-    /// Connecting and introducing oneself.
-    pub(crate) fn connect() -> Self {
-        Self::named("CONNECT")
-    }
-
-    pub(crate) fn named(command: &str) -> Self {
-        Self { command: command.to_owned(), key: None }
-    }
-
-    pub(crate) fn script(command: &str, key: &str) -> Self {
-        Self { command: command.to_owned(), key: Some(shown(key.as_bytes())) }
-    }
-
-    pub(crate) fn channel(channel: &[u8]) -> Self {
-        Self { command: "SUBSCRIBE".to_owned(), key: Some(shown(channel)) }
-    }
-
-    pub(crate) fn of(cmd: &Cmd) -> Self {
-        let argument = |index| match cmd.args_iter().nth(index) {
-            Some(Arg::Simple(bytes)) => Some(bytes),
-            _ => None,
-        };
-        let command = argument(0).map(shown).unwrap_or_default().to_uppercase();
-        let position = match command.as_str() {
-            "AUTH" | "HELLO" | "SELECT" | "CLIENT" | "PING" => None,
-            "EVAL" | "EVALSHA" | "FCALL" => argument(2).filter(|count| *count != b"0").map(|_| 3),
-            "XGROUP" | "XINFO" | "OBJECT" | "MEMORY" => Some(2),
-            "XREAD" | "XREADGROUP" => cmd
-                .args_iter()
-                .position(|word| matches!(word, Arg::Simple(word) if word.eq_ignore_ascii_case(b"STREAMS")))
-                .map(|position| position + 1),
-            _ => Some(1),
-        };
-        let key = position.and_then(argument).map(shown);
-        Self { command, key }
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => write!(f, "{} '{key}'", self.command),
-            None => f.write_str(&self.command),
-        }
-    }
-}
-
-/// Keys are bytes and may be long; a message shows at most this many characters of one.
-const SHOWN: usize = 80;
-
-fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut short: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        short.push('…');
-    }
-    short
-}
 
 /// Names an error of the redis crate: what was asked of whom.
 pub(crate) fn classify(target: &Target, subject: &Subject, error: RedisError) -> LinkError {
@@ -449,7 +396,7 @@ fn transport(target: &Target, subject: &Subject, error: RedisError) -> LinkError
         ),
         _ => (Trouble::Response, format!("redis at {place} gave an answer to {subject} that cannot be used")),
     };
-    LinkError { trouble, message, key: None, cause: Some(Cause { text, error: Arc::new(error) }) }
+    LinkError { trouble, message, key: None, connecting, cause: Some(Cause { text, error: Arc::new(error) }) }
 }
 
 #[cfg(test)]
@@ -457,6 +404,7 @@ fn transport(target: &Target, subject: &Subject, error: RedisError) -> LinkError
 mod tests {
     use super::*;
     use crate::Settings;
+    use redis::Cmd;
 
     fn answer(line: &str, cmd: &Cmd) -> LinkError {
         let target = Settings { url: Some("redis://bob:s3cret@cache:6379/7".to_owned()), ..Settings::default() }

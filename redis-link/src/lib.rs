@@ -9,7 +9,8 @@
 //!
 //! - [`settings`]: the table of the config file, as typed
 //! - [`target`]: one server and database, as used: address, credentials, certificate authority
-//! - [`link`]: the shared connection; it never waits and never tries again by itself, the engine above does
+//! - [`link`]: the shared connection; it never waits, and tries again once at most, the engine above does the rest
+//! - [`portion`]: how much is asked for at once, where answers may be too large
 //! - [`watch`]: keyspace notifications of one key
 //! - [`blocking`]: a connection for commands that wait in the server
 //! - [`group`]: one consumer of a consumer group on a stream
@@ -28,6 +29,7 @@ pub mod fault;
 pub mod group;
 pub mod lease;
 pub mod link;
+pub mod portion;
 pub mod settings;
 pub mod slot;
 pub mod target;
@@ -39,6 +41,7 @@ pub use fault::{LinkError, Trouble};
 pub use group::{Member, incarnation};
 pub use lease::Lease;
 pub use link::Link;
+pub use portion::Portion;
 pub use settings::Settings;
 pub use slot::slot;
 pub use target::Target;

@@ -1,17 +1,22 @@
 //! The connection that sources, sinks and stores share.
 //!
-//! A link connects when it is first used and again after its connection broke. It holds no loop, no sleep and no
-//! back-off: a call that fails says so at once, and the engine above decides when to call again.
+//! A link connects when it is first used and again after its connection broke. It holds no sleep and no back-off: a call
+//! that fails says so at once, and the engine above decides when to call again.
+//!
+//! That a server closes connections nobody uses is no failure: after a pause the connection is looked at before it is
+//! used. Where it ends under a command that may run twice, that one is sent once more.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
+use futures_util::FutureExt;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, ScriptInvocation, Value};
 
 use crate::fault::{LinkError, Subject, Trouble, classify, server_answer};
+use crate::portion::Portion;
 use crate::target::Target;
 
 /// Finding, connecting to and greeting a server takes milliseconds on a healthy network; a second leaves room for one
@@ -21,6 +26,15 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// No command of ours blocks on this connection, so that two seconds without an answer mean a hung server. Slow
 /// commands of others (a large KEYS, a fork) stay below.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that was not used for longer is looked at before it is: servers close idle ones after a second at the
+/// earliest.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Commands that only look, or that come to the same when they run twice.
+const REPEATABLE: [&str; 13] = [
+    "GET", "HGET", "HGETALL", "HMGET", "PTTL", "TYPE", "XLEN", "XINFO", "XPENDING", "XRANGE", "XACK", "INFO", "EXISTS",
+];
 
 /// The name shown by CLIENT LIST.
 const CLIENT_NAME: &str = "gaugefn";
@@ -40,6 +54,8 @@ struct Inner {
     failures: AtomicU64,
     opened: AtomicU64,
     health: AtomicU8,
+    /// Of the commands of one [`Link::each`].
+    portion: Mutex<Portion>,
 }
 
 #[derive(Clone)]
@@ -47,6 +63,8 @@ struct Live {
     /// Tells a broken connection from the one that has already replaced it.
     number: u64,
     connection: MultiplexedConnection,
+    /// When it was last taken for a command.
+    used: Instant,
 }
 
 impl Link {
@@ -63,6 +81,7 @@ impl Link {
                 failures: AtomicU64::new(0),
                 opened: AtomicU64::new(0),
                 health: AtomicU8::new(UNKNOWN),
+                portion: Mutex::new(Portion::new(usize::MAX)),
             }),
         }
     }
@@ -88,9 +107,21 @@ impl Link {
     /// # Errors
     /// Named with the command and its key. A timeout says nothing about whether the server has run the command.
     pub async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> Result<T, LinkError> {
-        let Live { number, mut connection } = self.live().await?;
+        let subject = Subject::of(cmd);
+        let asked = self.query_once(cmd, &subject).await;
+        match asked {
+            Err(error) if error.is_cut() && subject.is_one_of(&REPEATABLE) => {
+                tracing::debug!(%subject, "sent once more, as the connection was closed: {error}");
+                self.query_once(cmd, &subject).await.map_err(|error| error.cut_at(&self.inner.target, &subject))
+            }
+            asked => asked,
+        }
+    }
+
+    async fn query_once<T: FromRedisValue>(&self, cmd: &Cmd, subject: &Subject) -> Result<T, LinkError> {
+        let Live { number, mut connection, .. } = self.live().await?;
         let result = cmd.query_async(&mut connection).await;
-        self.settle(number, result, |_| Subject::of(cmd))
+        self.settle(number, result, |_| subject.clone())
     }
 
     /// Runs a pipeline in one round trip, like [`Link::query`]. The first command that the server refuses is named.
@@ -98,7 +129,7 @@ impl Link {
     /// # Errors
     /// As for [`Link::query`]; other commands of the pipeline may have run, unless it is atomic.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, LinkError> {
-        let Live { number, mut connection } = self.live().await?;
+        let Live { number, mut connection, .. } = self.live().await?;
         let result = pipeline.query_async(&mut connection).await;
         self.settle(number, result, |error| {
             let index = server_answer(error).map_or(0, |(index, _, _)| index);
@@ -117,7 +148,7 @@ impl Link {
         command: &str,
         key: &str,
     ) -> Result<T, LinkError> {
-        let Live { number, mut connection } = self.live().await?;
+        let Live { number, mut connection, .. } = self.live().await?;
         let result = invocation.invoke_async(&mut connection).await;
         self.settle(number, result, |error| {
             let denied = server_answer(error).is_some_and(|(_, code, _)| code == "NOPERM");
@@ -125,20 +156,65 @@ impl Link {
         })
     }
 
-    /// Runs a pipeline in one round trip; an answer for each command, as a key of another type is no trouble of the
-    /// others.
+    /// The same for a script that recognises a repetition: sent once more where the connection was closed under it.
+    ///
+    /// # Errors
+    /// As for [`Link::script`].
+    pub async fn repeatable_script<T: FromRedisValue>(
+        &self,
+        invocation: &ScriptInvocation<'_>,
+        command: &str,
+        key: &str,
+    ) -> Result<T, LinkError> {
+        match self.script(invocation, command, key).await {
+            Err(error) if error.is_cut() => {
+                tracing::debug!(command, key, "sent once more, as the connection was closed: {error}");
+                self.script(invocation, command, key).await
+            }
+            ran => ran,
+        }
+    }
+
+    /// Runs commands that only look, in one round trip, or in several where the answers are too large to come at once; an
+    /// answer for each command, as a key of another type is no trouble of the others.
     ///
     /// # Errors
     /// As for [`Link::pipeline`]; the first refusal that is none of the key itself.
-    pub async fn each<T: FromRedisValue>(
-        &self,
-        mut pipeline: Pipeline,
-    ) -> Result<Vec<Result<T, LinkError>>, LinkError> {
+    pub async fn each<T: FromRedisValue>(&self, pipeline: Pipeline) -> Result<Vec<Result<T, LinkError>>, LinkError> {
+        let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+        let mut answers = Vec::with_capacity(commands.len());
+        // a connection that was closed for another reason gets a second try
+        let mut again = true;
+        while answers.len() < commands.len() {
+            let most = self.portion().now().min(commands.len() - answers.len());
+            match self.some(&commands[answers.len()..answers.len() + most]).await {
+                Ok(some) => {
+                    answers.extend(some);
+                    again = true;
+                    self.portion().succeed();
+                }
+                Err(error) if error.is_cut() || error.is_late() => {
+                    let less = self.portion().halve(most);
+                    if less.is_none() && !std::mem::replace(&mut again, false) {
+                        return Err(error.cut_at(&self.inner.target, &Subject::of(commands[answers.len()])));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn some<T: FromRedisValue>(&self, commands: &[&Cmd]) -> Result<Vec<Result<T, LinkError>>, LinkError> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for cmd in commands {
+            pipeline.add_command((*cmd).clone());
+        }
         pipeline.ignore_errors();
-        let Live { number, mut connection } = self.live().await?;
+        let Live { number, mut connection, .. } = self.live().await?;
         let result = pipeline.query_async::<Vec<RedisResult<T>>>(&mut connection).await;
         let answers = self.settle(number, result, |_| Subject::named("a pipeline"))?;
-        let named = answers.into_iter().zip(pipeline.cmd_iter()).map(|(answer, cmd)| {
+        let named = answers.into_iter().zip(commands).map(|(answer, cmd)| {
             match answer.map_err(|error| classify(&self.inner.target, &Subject::of(cmd), error)) {
                 Err(error) if error.kind() != Trouble::WrongType => {
                     self.note(Some(&error));
@@ -149,6 +225,10 @@ impl Link {
             }
         });
         named.collect()
+    }
+
+    fn portion(&self) -> MutexGuard<'_, Portion> {
+        self.inner.portion.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The string under `key`, None where the key does not exist.
@@ -192,14 +272,26 @@ impl Link {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The connection that is there, unless it has ended while nobody used it: then nothing was sent that could have been
+    /// lost with it.
+    fn at_hand(&self) -> Option<Live> {
+        let mut slot = self.slot();
+        let live = slot.as_mut()?;
+        if std::mem::replace(&mut live.used, Instant::now()).elapsed() > PAUSE && is_over(&mut live.connection) {
+            tracing::debug!(endpoint = %self.inner.target.endpoint(), "the connection was closed while nobody used it");
+            *slot = None;
+        }
+        slot.clone()
+    }
+
     async fn live(&self) -> Result<Live, LinkError> {
-        if let Some(live) = self.slot().clone() {
+        if let Some(live) = self.at_hand() {
             return Ok(live);
         }
         let inner = &self.inner;
         let failures = inner.failures.load(Ordering::Acquire);
         let mut last = inner.dial.lock().await;
-        if let Some(live) = self.slot().clone() {
+        if let Some(live) = self.at_hand() {
             return Ok(live);
         }
         if inner.failures.load(Ordering::Acquire) != failures
@@ -214,7 +306,7 @@ impl Link {
                     metrics::counter!("gaugefn_redis_reconnects_total").increment(1);
                 }
                 tracing::debug!(endpoint = %inner.target.endpoint(), number, "connected to redis");
-                let live = Live { number, connection };
+                let live = Live { number, connection, used: Instant::now() };
                 *self.slot() = Some(live.clone());
                 *last = None;
                 self.note(None);
@@ -275,6 +367,15 @@ impl fmt::Debug for Link {
             .field("reconnects", &self.reconnects())
             .finish()
     }
+}
+
+/// Whether a connection has ended, as far as this process has heard. Nothing goes to the server for it: a question is
+/// put into the queue of a connection that lives and taken back, and that of one that has ended takes none. The question
+/// is one that every user may ask, should it be sent after all.
+pub(crate) fn is_over(connection: &mut MultiplexedConnection) -> bool {
+    let question = redis::cmd("HELLO");
+    let asked = connection.req_packed_command(&question).now_or_never();
+    asked.is_some_and(|answer| answer.is_err_and(|error| error.is_connection_dropped()))
 }
 
 /// Connects and introduces itself in one round trip, by commands of our own: the redis crate's handshake hides the

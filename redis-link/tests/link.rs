@@ -340,11 +340,14 @@ async fn the_connection_is_killed() {
     let (link, other) = (server.link(), server.link());
     let mut mine = link.connection().await.unwrap();
     run(&other, "CLIENT KILL TYPE normal SKIPME yes").await.unwrap();
-    let error = link.get("k").await.unwrap_err();
-    assert_eq!(error.kind(), Trouble::Unreachable);
-    assert!(error.to_string().ends_with("closed the connection"), "{error}");
+    // what may run twice is sent once more
     link.get("k").await.unwrap();
     assert_eq!(link.reconnects(), 1);
+    run(&other, "CLIENT KILL TYPE normal SKIPME yes").await.unwrap();
+    let error = run(&link, "SET k 1").await.unwrap_err();
+    assert_eq!(error.kind(), Trouble::Unreachable);
+    assert!(error.to_string().ends_with("closed the connection"), "{error}");
+    run(&link, "SET k 1").await.unwrap();
 
     // an error from a connection that was handed out
     let error = redis::cmd("GET").arg("k").query_async::<redis::Value>(&mut mine).await.unwrap_err();
@@ -352,6 +355,66 @@ async fn the_connection_is_killed() {
     assert_eq!(fault.kind(), Trouble::Unreachable);
     assert!(fault.redis().unwrap().is_io_error());
     link.get("k").await.unwrap();
+}
+
+/// A command that may not run twice: nothing of it can have been sent.
+#[tokio::test]
+async fn a_connection_that_was_closed_in_a_pause_is_no_failure() {
+    let server = Server::start(&[]);
+    let (link, other) = (server.link(), server.link());
+    run(&link, "SET k 0").await.unwrap();
+    for number in 1..3 {
+        run(&other, "CLIENT KILL TYPE normal SKIPME yes").await.unwrap();
+        // a look that is worth it comes after a pause
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        run(&link, "INCR k").await.unwrap();
+        assert_eq!(link.get("k").await.unwrap().unwrap(), number.to_string().as_bytes());
+        assert_eq!(link.reconnects(), number);
+    }
+    // one that lives is asked nothing
+    let asked = async || {
+        let stats: String = other.query(redis::cmd("INFO").arg("commandstats")).await.unwrap();
+        stats.contains("cmdstat_hello")
+    };
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    run(&link, "INCR k").await.unwrap();
+    assert_eq!(link.reconnects(), 2);
+    assert!(!asked().await);
+}
+
+/// A server that limits what it holds for a client closes the connection.
+#[tokio::test]
+async fn answers_that_are_too_large_come_in_parts_or_are_named() {
+    let server = Server::start(&["--client-output-buffer-limit", "normal 200kb 200kb 1"]);
+    let link = server.link();
+    for key in 0..40 {
+        run(&link, &format!("HSET h{key} f {}", "x".repeat(20_000))).await.unwrap();
+    }
+    for _ in 0..3 {
+        let mut all = redis::pipe();
+        for key in 0..40 {
+            all.cmd("HGETALL").arg(format!("h{key}"));
+        }
+        let answers = link.each::<Vec<String>>(all).await.unwrap();
+        assert_eq!(answers.len(), 40);
+        assert!(answers.iter().all(|answer| answer.as_ref().unwrap()[1].len() == 20_000));
+    }
+    run(&link, &format!("SET large {}", "x".repeat(300_000))).await.unwrap();
+    let error = link.get("large").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "redis at 127.0.0.1:{} closes the connection at each GET 'large': the answer may be larger than its \
+             client-output-buffer-limit; raise that, or remove what is so large",
+            server.port
+        )
+    );
+    assert!(error.retry());
+    run(&link, &format!("HSET h0 f {}", "x".repeat(300_000))).await.unwrap();
+    let mut all = redis::pipe();
+    all.cmd("HGETALL").arg("h1").cmd("HGETALL").arg("h0");
+    let error = link.each::<Vec<String>>(all).await.unwrap_err();
+    assert!(error.to_string().contains("closes the connection at each HGETALL 'h0'"), "{error}");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::commit::Write;
 use redis_link::group::{Entry as StreamEntry, is_gone};
-use redis_link::{Blocking, Link, LinkError, Member};
+use redis_link::{Blocking, Link, LinkError, Member, Portion};
 use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Delivery, Domain, Event, Facts, Letter, Pull, Source, Transaction};
 use runtime_core::options::Span;
@@ -42,7 +42,6 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use keeper::Keeper;
-use portion::Portion;
 
 pub(crate) use held::Held;
 
@@ -52,7 +51,6 @@ mod held;
 mod joining;
 mod keeper;
 mod payload;
-mod portion;
 mod receipt;
 
 /// One commit acknowledges a whole batch, and a script takes no more ids than this.
@@ -61,6 +59,9 @@ const LARGEST_BATCH: usize = 1000;
 /// The longest wait for new entries in one go: a server that hangs is noticed two seconds later, and a group that was
 /// deleted by an old server, which does not say so, at the end of the wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Servers close connections that were idle for a second at the earliest: before it is used again, one is looked at.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Looking for abandoned entries costs the server little, but every consumer of the group does it.
 const CLAIM_AT_LEAST: Duration = Duration::from_secs(10);
@@ -140,13 +141,22 @@ pub struct RedisStream {
     portion: Portion,
     /// The answer before was late, too: it is not the server that hangs.
     late: bool,
+    /// Connections that were closed under a question since something has come, and when the last one was.
+    cuts: u32,
+    cut_at: Option<Instant>,
     claim_idle: Duration,
     member: Member,
     /// For everything that does not wait in the server; shared with receipts and the keeper.
     link: Link,
+    /// For entries that come again: a server that finds them too large closes this connection, and no other.
+    fetching: Link,
     transaction: Arc<RedisTransaction>,
     /// For reads that wait; gone after an error.
     reader: Option<Blocking>,
+    /// When it was last used.
+    rested: Instant,
+    /// The last read has failed: the next one does not wait, so that what it comes to is known at once.
+    probing: bool,
     /// Kept here, not in `next_batch`: dropping it would not take it back, and what it brings would be unknown.
     reading: Option<Reading>,
     /// From where on own pending entries are still to be looked at; None when there are none that nobody works on.
@@ -235,10 +245,15 @@ impl Kind for RedisStream {
             start: config.start,
             portion: Portion::new(config.batch),
             late: false,
+            cuts: 0,
+            cut_at: None,
             claim_idle: config.claim_idle.0,
             transaction: RedisTransaction::of_stream(link.clone(), Arc::clone(&held)),
+            fetching: Link::new(link.target().clone()),
             link,
             reader: None,
+            rested: Instant::now(),
+            probing: false,
             reading: None,
             own: None,
             regrouped: false,
@@ -282,32 +297,31 @@ impl Source for RedisStream {
             self.join().await?;
             self.regrouped = true;
         }
+        if self.reading.is_none() && self.rested.elapsed() > PAUSE && self.reader.as_ref().is_some_and(Blocking::is_over) {
+            // it was closed while nobody used it, which says nothing of the group
+            self.reader = None;
+            self.open().await?;
+        }
         if self.reader.is_none() {
             self.connect().await?;
-            // the engine takes back its complaint about the last connection before this one waits
-            return Ok(Pull::Again(Duration::ZERO));
+            if !self.probing {
+                // the engine need not wait for entries to hear that all is well
+                return Ok(Pull::Again(Duration::ZERO));
+            }
         }
         let count = max.min(self.portion.now());
-        match self.pull(count).await {
+        let pulled = self.pull(count).await;
+        self.rested = Instant::now();
+        match pulled {
             Ok(pull) => {
-                self.gone = false;
+                (self.gone, self.probing) = (false, false);
                 if matches!(pull, Pull::Batch(_)) {
-                    self.late = false;
+                    (self.late, self.cuts) = (false, 0);
                     self.portion.succeed();
                 }
                 Ok(pull)
             }
-            Err(error) => {
-                if error.is_late() {
-                    self.ask_for_less(count);
-                }
-                self.reader = None;
-                self.reading = None;
-                if is_gone(&error) && !std::mem::replace(&mut self.gone, true) {
-                    return Ok(Pull::Again(Duration::ZERO));
-                }
-                Err(fault(&error))
-            }
+            Err(error) => self.failed(&error, count),
         }
     }
 

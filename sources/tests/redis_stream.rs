@@ -592,3 +592,57 @@ fn wrong_options_are_named() {
     assert_eq!(wrong(json!({ "start": "$" })), "");
     serde_json::from_value::<Config>(json!({ "stream": "in", "start": "1" })).unwrap_err();
 }
+
+/// The server closes the connection of whoever asks for more than it may hold for a client.
+#[tokio::test]
+async fn entries_that_are_more_than_the_server_lets_through_come_in_smaller_batches() {
+    const ENTRIES: usize = 40;
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let limit = |limit: &str| {
+        let set = ["SET", "client-output-buffer-limit", limit];
+        let () = redis::cmd("CONFIG").arg(&set).query(&mut server.connection()).unwrap();
+    };
+    limit("normal 500000 500000 1");
+    let large = "x".repeat(50_000);
+    for number in 1..=ENTRIES {
+        let _: String = redis.xadd("in", format!("{number}-0"), &[("data", &large)]).unwrap();
+    }
+    let mut source = source(&server, json!({})).await;
+    let mut seen = Vec::new();
+    while seen.len() < ENTRIES {
+        // no fault is spoken of: it goes better with each try
+        match timeout(PATIENCE, source.next_batch(100)).await.expect("an answer").unwrap() {
+            Pull::Batch(batch) => {
+                assert_eq!(deliveries(&batch), vec![1; batch.events.len()]);
+                assert!(batch.events.len() < 10);
+                seen.extend(ids(&batch).into_iter().map(str::to_owned));
+                settle(batch).await;
+            }
+            Pull::Again(after) => tokio::time::sleep(after).await,
+            Pull::Exhausted => panic!("exhausted"),
+        }
+    }
+    assert_eq!(seen, (1..=ENTRIES).map(|number| format!("{number}-0")).collect::<Vec<_>>());
+
+    // one alone
+    let _: String = redis.xadd("in", "100-0", &[("data", "x".repeat(600_000))]).unwrap();
+    let sentence = async {
+        loop {
+            let fault = fails(&mut *source).await;
+            if fault.to_string().contains("at each") {
+                return fault.to_string();
+            }
+        }
+    };
+    assert_eq!(
+        timeout(PATIENCE, sentence).await.expect("a name"),
+        format!(
+            "redis at 127.0.0.1:{} closes the connection at each XCLAIM of entry 100-0 of stream 'in': the answer may be \
+             larger than its client-output-buffer-limit; raise that, or remove what is so large",
+            server.port()
+        )
+    );
+    limit("normal 0 0 0");
+    assert_eq!(ids(&next(&mut *source, 100).await), ["100-0"]);
+}

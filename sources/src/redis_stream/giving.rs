@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis_link::LinkError;
-use redis_link::group::{Entry, Pending};
+use redis_link::group::{Entry, Pending, is_gone};
+use runtime_core::Fault;
 use runtime_core::contract::{Batch, Event, Pull, Receipt};
 use tokio::time::Instant;
 
 use super::receipt::Acknowledge;
-use super::{CLAIM_AT_LEAST, LONGEST_WAIT, RedisStream, entry, number};
+use super::{CLAIM_AT_LEAST, LONGEST_WAIT, RedisStream, entry, fault, number};
 
 /// So many deliveries without an end are no coincidence. Restarts of a whole deployment, one after the other, deliver an
 /// entry two or three times.
 const SUSPECT: u64 = 5;
+
+/// A server that closes connections more often than that has a reason that one wants to know.
+const OFTEN: Duration = Duration::from_secs(1);
 
 /// Until everything in flight is done, most calls taking less.
 const MOMENT: Duration = Duration::from_millis(2);
@@ -34,6 +38,10 @@ impl RedisStream {
                 if let Some(pull) = self.pull_own(count).await? {
                     return Ok(pull);
                 }
+                if self.own.is_none() {
+                    // what was cut off had nothing to bring
+                    self.cuts = 0;
+                }
             }
             if self.reading.is_some() || Instant::now() < self.claim_at || !self.claim(count).await? {
                 break;
@@ -42,7 +50,8 @@ impl RedisStream {
         let Some(reader) = &self.reader else {
             return Ok(Pull::Again(Duration::ZERO));
         };
-        let wait = self.claim_at.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+        let until_claim = self.claim_at.saturating_duration_since(Instant::now());
+        let wait = if self.probing { Duration::ZERO } else { until_claim.min(LONGEST_WAIT) };
         let reading = self.reading.get_or_insert_with(|| Box::pin(self.member.read(reader, count, wait)));
         let read = reading.as_mut().await;
         self.reading = None;
@@ -77,7 +86,14 @@ impl RedisStream {
         if !left.is_empty() {
             let (inherits, claimed) = (self.inherits, &self.claimed);
             let raise = |pending: &Pending| raises(inherits, claimed, pending);
-            found = self.member.again(&self.link, &left, raise).await?;
+            let again = self.member.again(&self.fetching, &left, raise).await;
+            found = again.map_err(|error| match &left[..] {
+                [one] if self.cuts > 0 => {
+                    let question = format_args!("XCLAIM of entry {} of stream '{}'", one.id, self.member.stream);
+                    error.cut_at(self.fetching.target(), &question)
+                }
+                _ => error,
+            })?;
         }
         let deliveries = left.iter().map(|pending| (pending.id.clone(), self.deliveries(pending))).collect();
         self.own = next.filter(|_| cut || !complete);
@@ -159,7 +175,7 @@ impl RedisStream {
 
     /// After an answer that did not come in time. One may be due to a server that hangs; of a second one, on a connection
     /// that was made in between, the entries are the likelier cause.
-    pub(super) fn ask_for_less(&mut self, asked: usize) {
+    fn ask_for_less(&mut self, asked: usize) {
         let less = self.portion.halve(asked);
         let again = std::mem::replace(&mut self.late, true);
         if again
@@ -169,6 +185,43 @@ impl RedisStream {
             let stream = &self.member.stream;
             tracing::warn!(function = %self.function, "{asked} entries of stream '{stream}' do not come in time: {less} are read at once from now on, and more again when that goes well");
         }
+    }
+
+    /// After a connection that was closed before the answer came; whether that is nothing to speak of. One may be due to
+    /// anything. Of a further one, with entries on the way, their size is the likelier cause.
+    fn cut_off(&mut self, asked: usize) -> bool {
+        let now = Instant::now();
+        let last = self.cut_at.replace(now);
+        self.cuts = self.cuts.saturating_add(1);
+        if self.cuts == 1 {
+            return last.is_none_or(|last| now - last > OFTEN);
+        }
+        let Some(less) = self.portion.halve(asked) else { return false };
+        if !std::mem::replace(&mut self.told_less, true) {
+            let stream = &self.member.stream;
+            tracing::warn!(function = %self.function, "the server closes the connection at {asked} entries of stream '{stream}': fewer are read at once from now on, and more again when that goes well; see its client-output-buffer-limit");
+        }
+        less > 0
+    }
+
+    /// What becomes of a pull that has failed.
+    pub(super) fn failed(&mut self, error: &LinkError, asked: usize) -> Result<Pull, Fault> {
+        self.reading = None;
+        if error.is_refusal() && !is_gone(error) {
+            // the connection is as good as before
+            self.probing = true;
+            return Err(fault(error));
+        }
+        self.reader = None;
+        if error.is_late() {
+            self.ask_for_less(asked);
+        }
+        let first = is_gone(error) && !std::mem::replace(&mut self.gone, true);
+        if first || error.is_cut() && self.cut_off(asked) {
+            return Ok(Pull::Again(Duration::ZERO));
+        }
+        self.probing = true;
+        Err(fault(error))
     }
 
     fn trimmed(&self, count: usize) {

@@ -107,9 +107,14 @@ impl RedisStream {
 
     pub(super) async fn connect(&mut self) -> Result<(), Fault> {
         self.join().await?;
-        self.reader = Some(Blocking::open(self.link.target()).await.map_err(|error| fault(&error))?);
+        self.open().await?;
         // an answer that was lost with the last connection left its entries pending
         self.own = Some("-".to_owned());
+        Ok(())
+    }
+
+    pub(super) async fn open(&mut self) -> Result<(), Fault> {
+        self.reader = Some(Blocking::open(self.link.target()).await.map_err(|error| fault(&error))?);
         Ok(())
     }
 

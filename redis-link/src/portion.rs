@@ -8,7 +8,7 @@ const MOST_GOOD: u32 = 4096;
 
 /// What is asked for at once.
 #[derive(Debug)]
-pub(super) struct Portion {
+pub struct Portion {
     most: usize,
     now: usize,
     /// Good answers since the last change.
@@ -18,16 +18,16 @@ pub(super) struct Portion {
 }
 
 impl Portion {
-    pub(super) const fn new(most: usize) -> Self {
+    pub const fn new(most: usize) -> Self {
         Self { most, now: most, good: 0, wanted: GOOD }
     }
 
-    pub(super) const fn now(&self) -> usize {
+    pub const fn now(&self) -> usize {
         self.now
     }
 
     /// An answer to so many did not come in time: half of it from now on. How many that is, where it is less than before.
-    pub(super) fn halve(&mut self, asked: usize) -> Option<usize> {
+    pub fn halve(&mut self, asked: usize) -> Option<usize> {
         if self.now < self.most {
             // more was tried, and was too much
             self.wanted = (self.wanted * 2).min(MOST_GOOD);
@@ -38,13 +38,13 @@ impl Portion {
     }
 
     /// An answer has come.
-    pub(super) fn succeed(&mut self) {
+    pub fn succeed(&mut self) {
         if self.now == self.most {
             return;
         }
         self.good += 1;
         if self.good >= self.wanted {
-            (self.now, self.good) = ((self.now * 2).min(self.most), 0);
+            (self.now, self.good) = (self.now.saturating_mul(2).min(self.most), 0);
         }
     }
 }
