@@ -18,7 +18,8 @@ pub use feed_back::feed_back;
 
 mod feed_back;
 
-static COMMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("commit/commit.lua")));
+static COMMIT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("group/ids.lua"), include_str!("commit/commit.lua"))));
 
 /// The most entries of one commit: the language of the scripts unpacks no more than some thousands of values, and a
 /// longer script holds up everybody else on the server.
@@ -193,6 +194,8 @@ pub enum Verdict {
     /// These entries belong to another consumer or incarnation by now, or are acknowledged. Nothing is written: drop what
     /// came of them and commit the rest.
     Lost(Vec<String>),
+    /// The group has been set back before these entries, which nobody has: it gives them out once more. Nothing is written.
+    Unread(Vec<String>),
     /// The consumer group is gone, perhaps with its stream: nobody owns any of the entries. Nothing is written.
     Gone,
     /// These states have another version or life, or their keys hold something else: somebody else was there. Nothing is
@@ -217,19 +220,28 @@ impl Commit {
         self.writes.iter().try_for_each(Write::fits)
     }
 
-    /// Runs the transaction.
+    /// As [`run_in`](Self::run_in), of a group that nothing is known of: an entry that is not this consumer's is lost.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn run(&self, link: &Link) -> Result<Verdict, LinkError> {
+        self.run_in(link, None).await
+    }
+
+    /// Runs the transaction. Entries that this consumer was given by the group with this mark, and that nobody has or has
+    /// claimed since, are still its own: the consumer was deleted from the group.
     ///
     /// # Errors
     /// The server is away: repeat the same commit with the same token. A key that is no state's holds something of another
     /// type ([`Trouble::WrongType`](crate::Trouble)), this user may not run one of the commands, or it does not
     /// [fit](Self::fits): nothing is written.
-    pub async fn run(&self, link: &Link) -> Result<Verdict, LinkError> {
+    pub async fn run_in(&self, link: &Link, mark: Option<&str>) -> Result<Verdict, LinkError> {
         self.fits()?;
         let ids = self.ack.as_ref().map_or(&[][..], |ack| &ack.ids);
         let about = self.ack.as_ref().map(|ack| &*ack.member.stream);
         let about = about.or_else(|| self.states.first().map(|state| &*state.key));
         let about = about.or_else(|| self.fences.first().map(|fence| &*fence.key)).unwrap_or_default();
-        let invocation = self.invocation();
+        let invocation = self.invocation(mark);
         let ran = match self.token {
             Some(_) => link.repeatable_script(&invocation, "EVALSHA", about).await,
             None => link.script(&invocation, "EVALSHA", about).await,
@@ -247,6 +259,7 @@ impl Commit {
             }),
             Some("again") => Ok(Verdict::Again),
             Some("lost") => Ok(Verdict::Lost(words.collect())),
+            Some("unread") => Ok(Verdict::Unread(words.collect())),
             Some("stale") => Ok(Verdict::Stale(words.collect())),
             Some("fenced") => Ok(Verdict::Fenced),
             Some("denied") => {
@@ -277,7 +290,7 @@ impl Commit {
     }
 
     /// Keys and arguments in the order in which the script takes them.
-    fn invocation(&self) -> ScriptInvocation<'static> {
+    fn invocation(&self, mark: Option<&str>) -> ScriptInvocation<'static> {
         let mut call = COMMIT.prepare_invoke();
         call.arg(u8::from(self.token.is_some()));
         if let Some(Token { key, field, value }) = &self.token {
@@ -298,7 +311,8 @@ impl Commit {
                 let (first, last) = span(ids);
                 call.arg(ids.len()).arg(ids);
                 call.key(member.register()).key(&*member.stream).arg(&*member.group);
-                call.arg(&*member.consumer).arg(&*member.incarnation).arg(first).arg(last);
+                call.arg(&*member.consumer).arg(&*member.incarnation);
+                call.arg(mark.map_or_else(|| "-".to_owned(), |mark| format!("={mark}"))).arg(first).arg(last);
             }
         }
         call.arg(self.states.len());

@@ -20,14 +20,16 @@ use crate::link::Link;
 use reply::{entries, integer, list, text};
 
 pub use join::{Joined, Past, Rejoined};
+pub use own::Beat;
 pub use sweep::{Absent, Swept};
 
 mod join;
+mod own;
 mod reply;
 mod sweep;
 
-static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/beat.lua")));
-static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("group/leave.lua")));
+static LEAVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("group/ids.lua"), include_str!("group/leave.lua"))));
 
 /// A consumer of a group, in this incarnation. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,17 +64,6 @@ pub struct Pending {
     pub deliveries: u64,
 }
 
-/// What became of a heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beat {
-    /// Another group has taken the place of the one that was joined.
-    Regrouped,
-    /// These entries belong to somebody else by now, or to nobody; the others that are held have an idle time of 0.
-    Lost(Vec<String>),
-    /// Another incarnation has taken the name over, and all entries with it.
-    Replaced,
-}
-
 /// How far a group is behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -102,7 +93,8 @@ impl Member {
     /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation),
     /// `t:CONSUMER` (the token of its last commit), `g` (the group's mark: the incarnation that made it, a random name,
     /// and the id after which it began), `s` (ranges of ids that this group gives to nobody, as processes had had them from
-    /// the one before) and `j:CONSUMER` (the mark of the group that the consumer has brought its open entries into).
+    /// the one before), `j:CONSUMER` (the mark of the group that the consumer has brought its open entries into) and
+    /// `c:ID CONSUMER` (somebody has claimed this entry from that consumer).
     ///
     /// In a Cluster it lies where the stream lies, unless the stream's name has a `}` and no hash tag: no other key
     /// can lie with such a stream for certain.
@@ -204,44 +196,6 @@ impl Member {
         Ok(found)
     }
 
-    /// Takes over up to `count` entries that nobody has touched for `idle`, from `cursor` on (`0-0` at first), without
-    /// raising their delivery counts. The next cursor (`0-0` at the end), and their ids; entries that were deleted are
-    /// among the ids where the server is older than 7.0, and otherwise only counted.
-    ///
-    /// # Errors
-    /// As for [`Link::query`].
-    pub async fn claim(
-        &self,
-        link: &Link,
-        idle: Duration,
-        cursor: &str,
-        count: usize,
-    ) -> Result<(String, Vec<String>, usize), LinkError> {
-        let mut command = cmd("XAUTOCLAIM");
-        command.arg(&*self.stream).arg(&*self.group).arg(&*self.consumer).arg(millis(idle)).arg(cursor);
-        command.arg("COUNT").arg(count).arg("JUSTID");
-        let mut answer = list(link.query::<Value>(&command).await?).into_iter();
-        let next = answer.next().as_ref().and_then(text).unwrap_or("0-0").to_owned();
-        let ids = answer.next().map(list).unwrap_or_default().iter().filter_map(text).map(str::to_owned).collect();
-        Ok((next, ids, answer.next().map_or(0, |deleted| list(deleted).len())))
-    }
-
-    /// Keeps entries of the group with this mark from being claimed by others (`held`), and looks whether further ones are
-    /// still this consumer's (`known`). Their delivery counts stay.
-    ///
-    /// # Errors
-    /// As for [`Link::script`]; the register is none.
-    pub async fn beat(&self, link: &Link, mark: &str, held: &[String], known: &[String]) -> Result<Beat, LinkError> {
-        let mut script = self.invocation(&BEAT);
-        script.arg(mark).arg(held.len()).arg(held).arg(known);
-        let (word, rest) = self.answer(link, &script, "XCLAIM").await?;
-        Ok(match &*word {
-            "replaced" => Beat::Replaced,
-            "regrouped" => Beat::Regrouped,
-            _ => Beat::Lost(rest.iter().filter_map(text).map(str::to_owned).collect()),
-        })
-    }
-
     /// Acknowledges entries, whoever owns them. How many of them were pending.
     ///
     /// # Errors
@@ -325,6 +279,10 @@ impl Member {
         let word = words.next().as_ref().and_then(text).unwrap_or_default().to_owned();
         let rest: Vec<Value> = words.collect();
         match (&*word, &rest[..]) {
+            ("denied", [command, key]) => {
+                let (command, key) = (text(command).unwrap_or_default(), text(key).unwrap_or_default());
+                Err(LinkError::denied(link.target(), command, key))
+            }
             ("type", [key, wanted]) => {
                 let (key, wanted) = (text(key).unwrap_or_default(), text(wanted).unwrap_or_default());
                 Err(LinkError::wrong_type(link.target(), key, wanted))

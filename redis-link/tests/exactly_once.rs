@@ -156,7 +156,7 @@ impl Consumer {
                     ids.retain(|id| !lost.contains(id));
                 }
                 Verdict::Stale(_) => add(&self.tally.stale, 1),
-                Verdict::Fenced | Verdict::Gone | Verdict::Unheard(_) => {
+                Verdict::Fenced | Verdict::Gone | Verdict::Unread(_) | Verdict::Unheard(_) => {
                     panic!("there is no lease, the group stays, and nothing is told")
                 }
             }

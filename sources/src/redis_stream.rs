@@ -297,7 +297,10 @@ impl Source for RedisStream {
             self.join().await?;
             self.regrouped = true;
         }
-        if self.reading.is_none() && self.rested.elapsed() > PAUSE && self.reader.as_ref().is_some_and(Blocking::is_over) {
+        if self.reading.is_none()
+            && self.rested.elapsed() > PAUSE
+            && self.reader.as_ref().is_some_and(Blocking::is_over)
+        {
             // it was closed while nobody used it, which says nothing of the group
             self.reader = None;
             self.open().await?;
@@ -404,6 +407,10 @@ impl Source for RedisStream {
             false => self.join().await,
         };
         self.keeper = None;
+        if joined.is_ok() && !self.held.open().is_empty() {
+            // and where this consumer was deleted from it
+            keeper::beat(&self.function, &self.member, &self.link, &self.held).await;
+        }
         self.claimed.clear();
         "0-0".clone_into(&mut self.cursor);
         self.claim_at = Instant::now();

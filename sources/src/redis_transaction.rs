@@ -147,8 +147,20 @@ struct RedisCommit {
 impl Prepared for RedisCommit {
     async fn run(&self) -> Result<Decision, Fault> {
         // that of the group which the entries were read from, or have been brought into
-        let mark = self.held.as_ref().map(|held| held.mark()).unwrap_or_default();
-        match self.commit.run(&self.link).await {
+        let ids = self.commit.ack.as_ref().map_or(&[][..], |ack| &ack.ids);
+        let held = self.held.as_ref();
+        let mark = held.map(|held| held.mark());
+        let _alone = match held {
+            Some(held) => Some(held.pass().await),
+            None => None,
+        };
+        held.inspect(|held| held.begin(ids));
+        let ran = self.commit.run_in(&self.link, mark.as_deref()).await;
+        if ran.is_ok() {
+            held.inspect(|held| held.end(ids));
+        }
+        let mark = mark.unwrap_or_default();
+        match ran {
             Ok(verdict @ (Verdict::Done | Verdict::Unheard(_) | Verdict::Again)) => {
                 self.done(&verdict, &mark).await.map_err(|error| fault(&error))?;
                 if let Verdict::Unheard(why) = verdict {
@@ -157,6 +169,7 @@ impl Prepared for RedisCommit {
                 Ok(Decision::Done)
             }
             Ok(Verdict::Lost(ids)) => self.lost(ids, &mark).await.map_err(|error| fault(&error)),
+            Ok(Verdict::Unread(ids)) => self.unread(ids, &mark).await.map_err(|error| fault(&error)),
             Ok(Verdict::Gone) => self.gone().await.map_err(|error| fault(&error)),
             Ok(Verdict::Stale(_)) => Ok(Decision::Stale),
             Ok(Verdict::Fenced) => Ok(Decision::Fenced),
@@ -201,8 +214,20 @@ impl RedisCommit {
             held.regroup();
             return Ok(Decision::Gone { events: ids, why: come_again(member) });
         }
-        held.close(&ids);
+        held.lose(&ids);
         Ok(Decision::Lost(ids))
+    }
+
+    /// Entries that nobody has and that the group gives out once more, unless they are of the one before.
+    async fn unread(&self, ids: Vec<String>, before: &str) -> Result<Decision, LinkError> {
+        Ok(match (self.lost(ids, before).await?, &self.commit.ack) {
+            (Decision::Lost(events), Some(StreamAck { member: Member { stream, group, .. }, .. })) => {
+                let why =
+                    format!("group '{group}' of stream '{stream}' was set back before their events, which come again");
+                Decision::Gone { events, why }
+            }
+            (decision, _) => decision,
+        })
     }
 
     /// The group is not there.

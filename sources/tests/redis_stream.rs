@@ -1,6 +1,8 @@
 //! The source `redis_stream` against a real redis-server: what it delivers, and that nothing is lost on the way.
 #![allow(clippy::unwrap_used)]
 
+#[path = "redis_stream/consumers.rs"]
+mod deleted_consumers;
 #[path = "redis_stream/groups.rs"]
 mod groups;
 mod support;

@@ -207,7 +207,7 @@ impl StateStore for Redis {
                 let keys = states.iter().map(|(key, _)| key).filter(|key| stale.contains(&self.key(key)));
                 Ok(Saved::Stale(keys.cloned().collect()))
             }
-            Verdict::Lost(_) | Verdict::Gone | Verdict::Fenced => {
+            Verdict::Lost(_) | Verdict::Unread(_) | Verdict::Gone | Verdict::Fenced => {
                 Err(Fault::internal("a save of states alone was refused"))
             }
         }

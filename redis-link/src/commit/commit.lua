@@ -3,7 +3,7 @@
 --
 -- KEYS as they are met below; ARGV likewise, every list with its length in front.
 -- answers { 'done' }, { 'done', why a message was not sent }, { 'again' }, { 'fenced' }, { 'lost', id... },
--- { 'stale', key... }, { 'type', key, wanted } or { 'denied', command, key }
+-- { 'unread', id... }, { 'stale', key... }, { 'type', key, wanted } or { 'denied', command, key }
 local key, arg = 0, 0
 local function next_key()
   key = key + 1
@@ -53,8 +53,8 @@ local stream, group
 if #ids > 0 then
   local register = next_key()
   stream, group = next_key(), next_arg()
-  local consumer, incarnation, first, last = next_arg(), next_arg(), next_arg(), next_arg()
-  local lost = { 'lost' }
+  local consumer, incarnation, mark, first, last = next_arg(), next_arg(), next_arg(), next_arg(), next_arg()
+  local lost, unread = { 'lost' }, { 'unread' }
   local kind = redis.call('TYPE', register).ok
   if kind ~= 'none' and kind ~= 'hash' then
     return { 'type', register, 'hash' }
@@ -70,13 +70,25 @@ if #ids > 0 then
       owned[id] = owned[id] or #redis.call('XPENDING', stream, group, id, id, 1, consumer) > 0
     end
   end
+  -- of a consumer that was deleted from its group nobody has the entries, nor has had them: they are still its own
+  local is_that_one = holder == incarnation and mark == '=' .. (redis.call('HGET', register, 'g') or '')
+  local reached
   for _, id in ipairs(ids) do
     if not owned[id] then
-      lost[#lost + 1] = id
+      local is_had = not is_that_one or #redis.call('XPENDING', stream, group, id, id, 1) > 0
+      if is_had or redis.call('HGET', register, note(id, consumer)) then
+        lost[#lost + 1] = id
+      else
+        reached = reached or delivered(stream, group) or '0-0'
+        unread[#unread + 1] = later(id, reached) and id or nil
+      end
     end
   end
   if #lost > 1 then
     return lost
+  end
+  if #unread > 1 then
+    return unread
   end
 end
 

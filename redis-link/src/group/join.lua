@@ -10,36 +10,11 @@ if kind ~= 'none' and kind ~= 'hash' then
   return { 'type', register, 'hash' }
 end
 
-local function delivered()
-  for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local facts = {}
-    for i = 1, #row, 2 do
-      facts[row[i]] = row[i + 1]
-    end
-    if facts.name == group then
-      return facts['last-delivered-id']
-    end
-  end
-end
-
--- ids have more digits than a number of Lua
-local function later(one, other)
-  local millis, count = string.match(one, '^(%d+)-(%d+)$')
-  local than, than_count = string.match(other, '^(%d+)-(%d+)$')
-  if millis == than then
-    millis, than = count, than_count
-  end
-  if #millis ~= #than then
-    return #millis > #than
-  end
-  return millis > than
-end
-
 local made = redis.pcall('XGROUP', 'CREATE', stream, group, ARGV[4], 'MKSTREAM')
 if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then
   return made
 end
-local reached = delivered()
+local reached = delivered(stream, group)
 if not made.err then
   redis.call('HSET', register, 'g', ARGV[6] .. ' ' .. reached)
   redis.call('HDEL', register, 's')
@@ -48,6 +23,9 @@ end
 redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, consumer)
 local holder = redis.call('HGET', register, 'i:' .. consumer)
 if not holder or ARGV[5] == '1' then
+  if holder then
+    forget(register, consumer)
+  end
   redis.call('HSET', register, 'i:' .. consumer, ARGV[3])
   holder = ARGV[3]
 end
@@ -79,6 +57,8 @@ if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
       if #redis.call('XRANGE', stream, id, id) == 0 then
         deleted[#deleted + 1] = id
       end
+    elseif redis.call('HGET', register, note(id, consumer)) then
+      -- claimed from this process, and done perhaps, before the last group was deleted
     elseif not later(id, start) or later(id, reached) or is_skipped(id) then
       -- nobody has had it from this group
       if #redis.call('XCLAIM', stream, group, consumer, 0, id, 'FORCE', 'JUSTID') > 0 then

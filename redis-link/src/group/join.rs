@@ -9,7 +9,8 @@ use super::{Member, incarnation};
 use crate::fault::LinkError;
 use crate::link::Link;
 
-static JOIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("join.lua")));
+static JOIN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("ids.lua"), include_str!("join.lua"))));
 
 /// What [`Member::join`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,7 @@ end
 if #rows == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
   redis.call('HDEL', KEYS[2], 'i:' .. ARGV[2], 't:' .. ARGV[2], 'j:' .. ARGV[2])
+  forget(KEYS[2], ARGV[2])
   -- the group's mark is for those who know it
   local fields = redis.call('HGETALL', KEYS[2])
   local anybody = false

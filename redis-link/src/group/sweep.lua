@@ -17,12 +17,14 @@ for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   if consumer.name ~= ARGV[2] and consumer.pending == 0 and consumer.idle >= tonumber(ARGV[3]) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
     redis.call('HDEL', KEYS[2], 'i:' .. consumer.name, 't:' .. consumer.name, 'j:' .. consumer.name)
+    forget(KEYS[2], consumer.name)
     gone[#gone + 1] = consumer.name
   end
 end
 for i = 4, #ARGV, 2 do
   if not known[ARGV[i]] and redis.call('HGET', KEYS[2], 'i:' .. ARGV[i]) == ARGV[i + 1] then
     redis.call('HDEL', KEYS[2], 'i:' .. ARGV[i], 't:' .. ARGV[i], 'j:' .. ARGV[i])
+    forget(KEYS[2], ARGV[i])
   end
 end
 local fields = redis.call('HGETALL', KEYS[2])

@@ -10,7 +10,8 @@ use super::{Member, millis};
 use crate::fault::LinkError;
 use crate::link::Link;
 
-static SWEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("sweep.lua")));
+static SWEEP: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("ids.lua"), include_str!("sweep.lua"))));
 
 /// A consumer that is registered, and that the group does not have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

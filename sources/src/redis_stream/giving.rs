@@ -55,8 +55,10 @@ impl RedisStream {
         let reading = self.reading.get_or_insert_with(|| Box::pin(self.member.read(reader, count, wait)));
         let read = reading.as_mut().await;
         self.reading = None;
-        let entries = read?;
+        let mut entries = read?;
         self.held.reach(entries.last().and_then(|entry| number(&entry.id)));
+        // a group that was set back gives them once more, and they are in work
+        entries.retain(|entry| !self.held.has(&entry.id));
         let batch = self.batch(entries, &BTreeMap::new()).await?;
         Ok(batch.map_or(Pull::Again(Duration::ZERO), Pull::Batch))
     }

@@ -10,6 +10,8 @@ pub(crate) struct Held {
     entries: Mutex<Entries>,
     replaced: AtomicBool,
     regrouped: AtomicBool,
+    /// Whoever acknowledges entries, and whoever makes entries pending again, does it alone: what is done must not come again.
+    gate: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -19,6 +21,10 @@ struct Entries {
     /// Read or claimed at some time and neither done nor somebody else's: what has to come into a group that takes the
     /// place of this one.
     open: BTreeSet<String>,
+    /// Of commits that have not been answered: they may be done.
+    unsure: BTreeSet<String>,
+    /// Somebody else has them, and the register says so for as long as they are given out here.
+    lost: BTreeSet<String>,
     /// Given out, and deleted with their stream.
     deleted: BTreeSet<String>,
     /// The mark of the group that they are of.
@@ -63,9 +69,55 @@ impl Held {
         }
     }
 
+    /// Somebody else has them.
+    pub(crate) fn lose(&self, ids: &[String]) {
+        self.close(ids);
+        self.lock().lost.extend(ids.iter().cloned());
+    }
+
+    /// Those that somebody else has, and that nobody here works on any more.
+    pub(super) fn let_go(&self) -> Vec<String> {
+        let entries = self.lock();
+        entries.lost.difference(&entries.given).cloned().collect()
+    }
+
+    /// The register has forgotten them.
+    pub(super) fn forget(&self, ids: &[String]) {
+        let mut entries = self.lock();
+        for id in ids {
+            entries.lost.remove(id);
+        }
+    }
+
+    /// From here on nobody else acknowledges entries or makes them pending again.
+    pub(crate) async fn pass(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.gate.lock().await
+    }
+
+    /// A commit acknowledges them.
+    pub(crate) fn begin(&self, ids: &[String]) {
+        self.lock().unsure.extend(ids.iter().cloned());
+    }
+
+    /// It was answered.
+    pub(crate) fn end(&self, ids: &[String]) {
+        let mut entries = self.lock();
+        for id in ids {
+            entries.unsure.remove(id);
+        }
+    }
+
+    /// Of entries that nobody has, those that are not done for certain.
+    pub(super) fn astray(&self, ids: Vec<String>) -> Vec<String> {
+        let entries = self.lock();
+        ids.into_iter().filter(|id| entries.open.contains(id) && !entries.unsure.contains(id)).collect()
+    }
+
     /// Whoever claims what is left does it.
     pub(super) fn close_all(&self) {
-        self.lock().open.clear();
+        let mut entries = self.lock();
+        entries.open.clear();
+        entries.unsure.clear();
     }
 
     pub(super) fn has(&self, id: &str) -> bool {

@@ -54,21 +54,49 @@ impl Drop for Keeper {
 }
 
 /// Also with nothing in flight: another process may have taken the name.
-async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
+pub(super) async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
     if held.is_replaced() {
         return;
     }
-    let (given, open) = held.all();
-    match member.beat(link, &held.mark(), &given, &open).await {
-        Ok(Beat::Lost(lost)) if lost.is_empty() => {}
-        Ok(Beat::Lost(lost)) => {
-            // settled meanwhile, or claimed by others while this process did not run
-            tracing::debug!(function, entries = ?lost, "not this consumer's any more");
-            held.close(&lost);
+    let ((given, open), let_go) = (held.all(), held.let_go());
+    match member.beat(link, &held.mark(), &given, &open, &let_go).await {
+        Ok(Beat::Lost { others, nobodys }) => {
+            held.forget(&let_go);
+            if !others.is_empty() {
+                // claimed by others while this process did not run
+                tracing::debug!(function, entries = ?others, "not this consumer's any more");
+                held.lose(&others);
+            }
+            if !held.astray(nobodys.clone()).is_empty() {
+                revive(function, member, link, held, nobodys).await;
+            }
         }
         Ok(Beat::Regrouped) => held.regroup(),
         Ok(Beat::Replaced) => held.replace(&member.consumer),
         Err(error) => tracing::debug!(function, "no heartbeat: {error}"),
+    }
+}
+
+/// Entries that are not done and that nobody has: somebody has deleted this consumer from its group. They must be pending
+/// again before this process ends.
+async fn revive(function: &str, member: &Member, link: &Link, held: &Held, nobodys: Vec<String>) {
+    let _alone = held.pass().await;
+    let astray = held.astray(nobodys);
+    if astray.is_empty() {
+        return;
+    }
+    match member.revive(link, &held.mark(), &astray).await {
+        Ok(here) if here.is_empty() => {}
+        Ok(here) => {
+            let Member { stream, group, consumer, .. } = member;
+            let count = if here.len() == 1 { "1 entry".to_owned() } else { format!("{} entries", here.len()) };
+            tracing::warn!(
+                function,
+                "consumer '{consumer}' was deleted from group '{group}' of stream '{stream}'; it goes on, with {count} that \
+                 it has not finished"
+            );
+        }
+        Err(error) => tracing::debug!(function, "entries of a deleted consumer are not pending again: {error}"),
     }
 }
 

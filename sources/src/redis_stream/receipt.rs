@@ -32,6 +32,7 @@ impl Settle for Acknowledge {
     async fn settle(&mut self, verdicts: &[Verdict]) -> Result<(), Fault> {
         let settled = &self.ids[..verdicts.len().min(self.ids.len())];
         if !settled.is_empty() {
+            let _alone = self.held.pass().await;
             // before it is sent: what came of them is stored, and they must not come into another group
             self.held.close(settled);
             // fewer than asked for: they have been claimed and acknowledged by somebody else

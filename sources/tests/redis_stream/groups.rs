@@ -308,7 +308,7 @@ async fn a_register_of_another_type_is_named_and_not_the_stream() {
     run(&server, "SET gaugefn:consumers:{in}:vm text");
     let link = redis_link::Link::new(redis_link::Settings::default().resolve(Some(&server.url())).unwrap());
     let member = redis_link::Member::new("in", "vm", "b");
-    assert_eq!(member.beat(&link, "", &[], &[]).await.unwrap_err().to_string(), said);
+    assert_eq!(member.beat(&link, "", &[], &[], &[]).await.unwrap_err().to_string(), said);
     assert_eq!(member.sweep(&link, PATIENCE, &[]).await.unwrap_err().to_string(), said);
     assert_eq!(source.close().await.unwrap_err().to_string(), said);
     drop(batch);
