@@ -19,10 +19,12 @@ use crate::fault::LinkError;
 use crate::link::Link;
 use reply::{entries, integer, list, text};
 
+pub use identity::{Look, Memory};
 pub use join::{Joined, Past, Rejoined};
 pub use own::Beat;
 pub use sweep::{Absent, Swept};
 
+mod identity;
 mod join;
 mod own;
 mod reply;
@@ -93,7 +95,8 @@ impl Member {
     /// The key of the hash in which the group's consumers are registered: fields `i:CONSUMER` (the incarnation),
     /// `t:CONSUMER` (the token of its last commit), `g` (the group's mark: the incarnation that made it, a random name,
     /// and the id after which it began), `s` (ranges of ids that this group gives to nobody, as processes had had them from
-    /// the one before), `j:CONSUMER` (the mark of the group that the consumer has brought its open entries into) and
+    /// the one before), `j:CONSUMER` (the mark of the group that the consumer has brought its open entries into), `l` (the stream's
+    /// life, a random name: it is another one where the register was lost, or the stream was found to be another) and
     /// `c:ID CONSUMER` (somebody has claimed this entry from that consumer).
     ///
     /// In a Cluster it lies where the stream lies, unless the stream's name has a `}` and no hash tag: no other key
@@ -109,19 +112,15 @@ impl Member {
         }
     }
 
-    /// The id of the last entry that the stream ever had; None where there is no stream.
+    /// Looks whether the stream can be read: small, whatever is in it. A stream that is not there is no failure.
     ///
     /// # Errors
-    /// As for [`Link::query`].
-    pub async fn last_id(&self, link: &Link) -> Result<Option<String>, LinkError> {
-        let value: Value = match link.query(cmd("XINFO").arg("STREAM").arg(&*self.stream)).await {
-            Ok(value) => value,
-            Err(error) if is_gone(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let words = list(value);
-        let at = words.iter().position(|word| text(word).is_some_and(|word| word == "last-generated-id"));
-        Ok(at.and_then(|at| text(words.get(at + 1)?).map(str::to_owned)))
+    /// As for [`Link::query`]; the key holds no stream.
+    pub async fn check(&self, link: &Link) -> Result<(), LinkError> {
+        match link.query::<Value>(cmd("XINFO").arg("GROUPS").arg(&*self.stream)).await {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Waits in the server, for `wait` at most, for entries that nobody has got yet. None after the time.

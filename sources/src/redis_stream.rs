@@ -285,7 +285,7 @@ impl Source for RedisStream {
     /// Looks at the stream: connecting alone would not show that this user may not, or that the key holds no stream.
     /// Joining the group would take the consumer's name from a process that is at work.
     async fn check(&mut self) -> Result<(), Fault> {
-        self.member.last_id(&self.link).await.map(drop).map_err(|error| fault(&error))
+        self.member.check(&self.link).await.map_err(|error| fault(&error))
     }
 
     async fn next_batch(&mut self, max: usize) -> Result<Pull, Fault> {

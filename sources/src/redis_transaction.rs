@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
-use redis_link::group::is_gone;
+use redis_link::group::{Memory, is_gone};
 use redis_link::slot::{apart, is_cluster};
 use redis_link::{Link, LinkError, Member, slot};
 use runtime_core::Fault;
@@ -236,7 +236,7 @@ impl RedisCommit {
         if let Some(held) = &self.held {
             held.regroup();
         }
-        let why = match member.last_id(&self.link).await? {
+        let why = match member.look(&self.link, &Memory::default()).await? {
             Some(_) => come_again(member),
             None => format!("stream '{}' is gone, and their entries with it", member.stream),
         };

@@ -5,6 +5,8 @@
 mod deleted_consumers;
 #[path = "redis_stream/groups.rs"]
 mod groups;
+#[path = "redis_stream/lives.rs"]
+mod lives;
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,18 +1,34 @@
 -- KEYS stream, register; ARGV group, consumer, incarnation, where the group begins, '1' to take the name over, a mark for a
--- group that is made; then what is known of the group that was joined before: its mark, the newest id that was read from
--- it ('' for none), and the ids that were read from it and are not done
+-- group that is made; then what is known of the group that was joined before: the stream's life, '1' where the stream cannot
+-- be the same, its mark, the newest id that was read from it ('' for none), and the ids that were read from it and are not
+-- done
 -- answers { 'joined', the incarnation that has the name, whether the group was made, the newest id that it has given to
 -- anybody, the group's mark, ids that are this consumer's in a group that took the place of the one before, ids that the
--- stream has not any more }, or { 'type', key, wanted }
+-- stream has not any more, the stream's life, 1 where it is another one than before }, or { 'type', key, wanted }
 local stream, register, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local kind = redis.call('TYPE', register).ok
 if kind ~= 'none' and kind ~= 'hash' then
   return { 'type', register, 'hash' }
 end
 
-local made = redis.pcall('XGROUP', 'CREATE', stream, group, ARGV[4], 'MKSTREAM')
+-- a register that does not know the stream's life was lost with the server's data
+local known, from, newest = ARGV[7], ARGV[4], ARGV[10]
+local life = redis.call('HGET', register, 'l')
+local is_another = known ~= '' and (life ~= known or ARGV[8] == '1')
+local made = redis.pcall('XGROUP', 'CREATE', stream, group, is_another and '0' or from, 'MKSTREAM')
 if made.err and string.sub(made.err, 1, 9) ~= 'BUSYGROUP' then
   return made
+end
+if made.err and life == known and (redis.call('HGET', register, 'g') or '') == ARGV[9] then
+  -- of the same group what it has given out counts, whatever was done to its stream
+  is_another = false
+end
+if not life or (is_another and life == known) then
+  life = ARGV[6]
+  redis.call('HSET', register, 'l', life)
+end
+if is_another then
+  newest = ''
 end
 local reached = delivered(stream, group)
 if not made.err then
@@ -33,7 +49,7 @@ end
 -- of a group without a mark nobody knows whether it is another one
 local mark = redis.call('HGET', register, 'g') or ''
 local here, deleted = {}, {}
-if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
+if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[9] and newest ~= '' then
   -- an answer that was lost: what came in by the last try may be done by now, and must not come in again
   local again = redis.call('HGET', register, 'j:' .. consumer) == mark
   local start = string.match(mark, ' (.*)$')
@@ -46,7 +62,7 @@ if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
     end
     return false
   end
-  for i = 9, #ARGV do
+  for i = 11, #ARGV do
     local id = ARGV[i]
     local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
     if row then
@@ -69,10 +85,10 @@ if holder == ARGV[3] and mark ~= '' and mark ~= ARGV[7] and ARGV[8] ~= '' then
     end
   end
   -- what this process has done comes to nobody again; what others have not, they bring along themselves
-  if later(ARGV[8], reached) then
-    redis.call('XGROUP', 'SETID', stream, group, ARGV[8])
-    redis.call('HSET', register, 's', skipped .. reached .. ' ' .. ARGV[8] .. ';')
+  if later(newest, reached) then
+    redis.call('XGROUP', 'SETID', stream, group, newest)
+    redis.call('HSET', register, 's', skipped .. reached .. ' ' .. newest .. ';')
   end
   redis.call('HSET', register, 'j:' .. consumer, mark)
 end
-return { 'joined', holder, made.err and 0 or 1, reached, mark, here, deleted }
+return { 'joined', holder, made.err and 0 or 1, reached, mark, here, deleted, life, is_another and 1 or 0 }

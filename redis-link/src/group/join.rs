@@ -27,6 +27,10 @@ pub enum Joined {
 /// What a process knows of the group that it joined last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Past {
+    /// The life of the stream that was read, empty where none was.
+    pub life: String,
+    /// The stream that is there cannot be that one.
+    pub is_another: bool,
     /// Its mark, empty where it had none.
     pub mark: String,
     /// The newest entry that was read from it; without it nothing is brought into another group.
@@ -50,6 +54,10 @@ pub struct Rejoined {
     pub kept: Vec<String>,
     /// Open entries of the past that the stream has not any more.
     pub deleted: Vec<String>,
+    /// A name for the stream from its beginning to its end, however it ends.
+    pub life: String,
+    /// Whether the stream is another one than that of the past: nothing of that one is in it.
+    pub is_another: bool,
 }
 
 impl Member {
@@ -72,6 +80,7 @@ impl Member {
     pub async fn rejoin(&self, link: &Link, from: &str, take_over: bool, past: &Past) -> Result<Rejoined, LinkError> {
         let mut script = self.invocation(&JOIN);
         script.arg(from).arg(u8::from(take_over)).arg(format!("{}:{}", self.incarnation, incarnation()));
+        script.arg(&past.life).arg(u8::from(past.is_another));
         script.arg(&past.mark).arg(past.newest.as_deref().unwrap_or_default()).arg(&past.open);
         let mut answer = self.ask(link, &script, "XGROUP").await?.into_iter();
         let holder = answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
@@ -81,7 +90,10 @@ impl Member {
         let mut ids = || texts(answer.next());
         let joined = if *holder == *self.incarnation { Joined::Ours { made } } else { Joined::Replaced };
         let own = mark.starts_with(&*self.incarnation);
-        Ok(Rejoined { joined, own, reached, mark, kept: ids(), deleted: ids() })
+        let (kept, deleted) = (ids(), ids());
+        let life = answer.next().as_ref().and_then(text).map(str::to_owned).unwrap_or_default();
+        let is_another = answer.next().as_ref().and_then(integer) == Some(1);
+        Ok(Rejoined { joined, own, reached, mark, kept, deleted, life, is_another })
     }
 
     /// What is registered of the group that is there: its mark, empty without one, and whether another incarnation has

@@ -32,7 +32,7 @@ if #rows == 0 then
     anybody = anybody or #fields[i] > 1
   end
   if not anybody then
-    redis.call('HDEL', KEYS[2], 'g', 's')
+    redis.call('HDEL', KEYS[2], 'g', 's', 'l')
   end
 end
 return { 'left', #rows }

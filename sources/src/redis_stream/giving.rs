@@ -57,6 +57,7 @@ impl RedisStream {
         self.reading = None;
         let mut entries = read?;
         self.held.reach(entries.last().and_then(|entry| number(&entry.id)));
+        self.held.read(&entries);
         // a group that was set back gives them once more, and they are in work
         entries.retain(|entry| !self.held.has(&entry.id));
         let batch = self.batch(entries, &BTreeMap::new()).await?;

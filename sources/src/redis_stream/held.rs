@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use redis_link::group::{Entry, Look, Memory};
+
 /// Entries of one source, and of which group they are.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
@@ -29,6 +31,9 @@ struct Entries {
     deleted: BTreeSet<String>,
     /// The mark of the group that they are of.
     mark: String,
+    /// The life of their stream, and what is remembered of it.
+    life: String,
+    memory: Memory,
     /// The newest entry that the group has given to anybody, as far as is known: where one in its place would begin.
     reached: Option<(u64, u64)>,
     /// The consumer that reads them.
@@ -152,9 +157,34 @@ impl Held {
         self.lock().reached
     }
 
+    /// The newest entries that were read, in their order.
+    pub(super) fn read(&self, entries: &[Entry]) {
+        if let Some(newest) = entries.last() {
+            self.lock().memory.read(newest);
+        }
+    }
+
+    /// The stream of the group was looked at.
+    pub(super) fn looked(&self, look: Option<Look>) {
+        if let Some(look) = look {
+            self.lock().memory.looked(look);
+        }
+    }
+
+    /// What is known of the stream: its life, and more.
+    pub(super) fn stream(&self) -> (String, Memory) {
+        let entries = self.lock();
+        (entries.life.clone(), entries.memory.clone())
+    }
+
+    pub(super) fn live(&self, life: String) {
+        self.lock().life = life;
+    }
+
     /// The stream is another one.
     pub(super) fn begin_anew(&self) {
-        self.lock().reached = None;
+        let mut entries = self.lock();
+        (entries.reached, entries.memory) = (None, Memory::default());
     }
 
     /// Another group is in the place of the one before, and its stream does not have these any more. What was brought along

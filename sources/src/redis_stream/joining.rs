@@ -36,17 +36,20 @@ impl RedisStream {
             return Ok(false);
         };
         self.named = true;
+        self.held.live(joined.life.clone());
         let Member { stream, group, consumer, .. } = &self.member;
         if first {
             self.held.reach(number(&joined.reached));
             self.joined = true;
             self.held.enter(joined.mark, &[], &[], &[]);
             tracing::debug!(function = %self.function, %stream, %group, %consumer, made, "joined the consumer group");
-        } else if self.held.is_another(&joined.mark) {
+        } else if joined.is_another || self.held.is_another(&joined.mark) {
             self.enter(joined, &from, &past).await.map_err(|error| fault(&error))?;
         } else {
             self.held.enter(joined.mark, &[], &[], &[]);
         }
+        let look = self.member.look(&self.link, &self.held.stream().1).await;
+        self.held.looked(look.map_err(|error| fault(&error))?);
         if self.keeper.is_none() {
             let (member, link, held) = (self.member.clone(), self.link.clone(), Arc::clone(&self.held));
             self.keeper = Some(Keeper::start(&self.function, member, link, held, self.claim_idle));
@@ -56,21 +59,23 @@ impl RedisStream {
 
     /// Goes on in a group that has taken the place of the last one.
     async fn enter(&mut self, joined: Rejoined, from: &str, past: &Past) -> Result<(), LinkError> {
-        let Rejoined { kept, mut deleted, mark, own, .. } = joined;
+        let Rejoined { kept, mut deleted, mark, own, is_another, .. } = joined;
         let open = self.held.open();
         let done: Vec<String> = kept.iter().filter(|id| !open.contains(*id)).cloned().collect();
         if !done.is_empty() {
             // acknowledged while the group was gone, which nobody has heard
             self.member.acknowledge(&self.link, &done).await?;
         }
-        if past.newest.is_none() {
+        if is_another || past.newest.is_none() {
             // nothing of the old stream is in the new one
             self.held.begin_anew();
             deleted.extend(open);
         }
         self.held.enter(mark, &past.open, &kept, &deleted);
         let Member { stream, group, .. } = &self.member;
-        let begins = if own {
+        let begins = if own && is_another {
+            "the stream is another one, and is read from its first entry".to_owned()
+        } else if own {
             format!("a new one begins after {from}")
         } else {
             "another process has made a new one".to_owned()
@@ -91,17 +96,24 @@ impl RedisStream {
     }
 
     /// Where a group begins that takes the place of one that is gone, and what comes into it: after the newest entry that
-    /// any process had, as far as this one knows. A stream that has not come that far yet is a new one, and counts from its first entry.
+    /// any process had, as far as this one knows. A stream that cannot be the one that was read counts from its first entry.
     async fn resumption(&mut self) -> Result<(String, Past), LinkError> {
-        let newest = self.member.last_id(&self.link).await?.and_then(|id| number(&id));
-        let mark = self.held.mark();
-        Ok(match (self.held.reached(), newest) {
-            (Some(last), Some(newest)) if newest >= last => {
+        let (life, memory) = self.held.stream();
+        let mut past = Past { life, mark: self.held.mark(), ..Past::default() };
+        let now = self.member.look(&self.link, &memory).await?;
+        Ok(match (self.held.reached(), now) {
+            (Some(last), Some(now)) if now.last >= last => {
+                // where its entry cannot be had, the rest has to do
+                past.is_another = self.member.is_another(&self.fetching, &memory, &now).await.unwrap_or_default();
                 let last = format!("{}-{}", last.0, last.1);
-                let open = self.held.open().into_iter().collect();
-                (last.clone(), Past { mark, newest: Some(last), open })
+                past.open = self.held.open().into_iter().collect();
+                past.newest = Some(last.clone());
+                (last, past)
             }
-            _ => ("0".to_owned(), Past { mark, newest: None, open: Vec::new() }),
+            (reached, _) => {
+                past.is_another = reached.is_some();
+                ("0".to_owned(), past)
+            }
         })
     }
 

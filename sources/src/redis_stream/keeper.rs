@@ -102,7 +102,11 @@ async fn revive(function: &str, member: &Member, link: &Link, held: &Held, nobod
 
 async fn figures(function: &str, member: &Member, link: &Link, held: &Held) {
     let Ok(figures) = member.figures(link).await else { return };
-    held.reach(figures.reached.as_deref().and_then(number));
+    if figures.reached.is_some() {
+        // the group is there, and so it is the stream that it was made for
+        held.reach(figures.reached.as_deref().and_then(number));
+        held.looked(member.look(link, &held.stream().1).await.ok().flatten());
+    }
     let gauge = |name: &'static str| metrics::gauge!(name, "function" => function.to_owned());
     #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
     {
