@@ -163,6 +163,8 @@ pub struct RedisStream {
     own: Option<String>,
     /// Own pending entries are to be looked at as soon as no read is under way, whose entries are among them.
     regrouped: bool,
+    /// Entries were left pending, as others of their ids were in work.
+    later: bool,
     /// Whether own pending entries are a predecessor's: they were delivered to it, and count as delivered again.
     inherits: bool,
     /// Entries taken over from others, not given out yet: delivered again as well.
@@ -257,6 +259,7 @@ impl Kind for RedisStream {
             reading: None,
             own: None,
             regrouped: false,
+            later: false,
             inherits: true,
             claimed: BTreeSet::new(),
             cursor: "0-0".to_owned(),

@@ -135,6 +135,10 @@ fn come_again(Member { stream, group, .. }: &Member) -> String {
     format!("group '{group}' of stream '{stream}' was deleted; what the stream still has of them comes again")
 }
 
+fn gone_with(Member { stream, .. }: &Member, events: Vec<String>) -> Decision {
+    Decision::Gone { events, why: format!("stream '{stream}' has not their entries any more") }
+}
+
 /// One commit, with its token.
 struct RedisCommit {
     link: Link,
@@ -154,7 +158,14 @@ impl Prepared for RedisCommit {
             Some(held) => Some(held.pass().await),
             None => None,
         };
-        held.inspect(|held| held.begin(ids));
+        if let (Some(ack), Some(held)) = (&self.commit.ack, held) {
+            let deleted = held.deleted(ids);
+            if !deleted.is_empty() {
+                // another stream may have entries of these ids
+                return Ok(gone_with(&ack.member, deleted));
+            }
+            held.begin(ids);
+        }
         let ran = self.commit.run_in(&self.link, mark.as_deref()).await;
         if ran.is_ok() {
             held.inspect(|held| held.end(ids));
@@ -204,8 +215,7 @@ impl RedisCommit {
         };
         let deleted = held.deleted(&ids);
         if !deleted.is_empty() {
-            let why = format!("stream '{}' has not their entries any more", member.stream);
-            return Ok(Decision::Gone { events: deleted, why });
+            return Ok(gone_with(member, deleted));
         }
         let (mark, replaced) = member.standing(&self.link).await?;
         if replaced {

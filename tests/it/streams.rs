@@ -265,3 +265,116 @@ fn the_older_of_two_with_one_name_goes_on_under_another() {
     add(&mut redis, 100..110);
     wait_done(&server, 110, &[&older]);
 }
+
+/// For a user whose rights a test takes away and gives back.
+fn as_user(redis: &mut redis::Connection, bed: Bed) -> Bed {
+    let rules = ["SETUSER", "vm", "on", ">s3cret", "~*", "&*", "+@all"];
+    let () = redis::cmd("ACL").arg(&rules).query(redis).unwrap();
+    bed.env("GAUGEFN__REDIS__USERNAME", "vm").env("GAUGEFN__REDIS__PASSWORD", "s3cret")
+}
+
+/// Of what is tried several times a second nothing is said but that it began and that it is over.
+#[test]
+fn a_right_that_is_missing_is_one_line_and_one_more_when_it_is_back() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bed = bed(&server, "claim_idle = \"200ms\"", ECHO).more("[functions.vm.state]\nuse = \"redis\"");
+    let mut vm = as_user(&mut redis, bed).start();
+    let mut entries = 0;
+    for right in ["xreadgroup", "xautoclaim", "xpending", "xadd", "xack", "hset"] {
+        let set = |redis: &mut redis::Connection, sign: &str| {
+            let () = redis::cmd("ACL").arg(&["SETUSER", "vm", &format!("{sign}{right}")]).query(redis).unwrap();
+        };
+        let (warnings, ends) = (vm.lines(&["WARN"]), vm.lines(&["works again"]));
+        set(&mut redis, "-");
+        add(&mut redis, entries..entries + 1);
+        vm.wait_unready("(NOPERM)", PATIENCE);
+        std::thread::sleep(Duration::from_millis(1200));
+        let said = vm.lines(&["WARN"]) - warnings;
+        // one for each part that it holds up
+        assert!((1..=3).contains(&said), "{said} lines without +{right}\n{}", vm.running.written());
+        set(&mut redis, "+");
+        entries += 1;
+        wait_done(&server, entries, &[&vm]);
+        vm.wait_ready(PATIENCE);
+        let over = vm.lines(&["works again"]) - ends;
+        assert!(over <= said, "{over} ends of {said} troubles\n{}", vm.running.written());
+        // what has hardly ended is the same trouble still
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(counts(&mut redis).into_values().collect::<Vec<_>>(), vec![1; entries]);
+}
+
+/// The server's own `timeout`, as many have it.
+#[test]
+fn connections_that_are_closed_in_a_pause_are_not_spoken_of() {
+    let server = RedisServer::start_with(&["--timeout", "1"]);
+    let code = "def handler(input, context):\n    context.env['n'] = context.env.get('n', 0) + 1\n    \
+                return {'number': input['number'], 'n': context.env['n']}\n";
+    let vm = bed(&server, "", code).more("[functions.vm.state]\nuse = \"redis\"").start();
+    for number in 0..3 {
+        std::thread::sleep(Duration::from_millis(2300));
+        let mut redis = server.connection();
+        add(&mut redis, number..number + 1);
+        wait_done(&server, number + 1, &[&vm]);
+    }
+    let found: Vec<_> = results(&mut server.connection()).into_iter().map(|(_, result)| result["n"].clone()).collect();
+    assert_eq!(found, [1, 2, 3]);
+    assert_eq!(vm.lines(&["WARN"]), 0, "{}", vm.running.written());
+}
+
+#[test]
+fn a_server_that_limits_its_answers_is_read_in_smaller_portions() {
+    let server = RedisServer::start_with(&["--client-output-buffer-limit", "normal 1mb 1mb 1"]);
+    let mut redis = server.connection();
+    let large = "x".repeat(100_000);
+    let mut vm = bed(&server, "", ECHO).start();
+    let mut together = redis::pipe();
+    together.atomic();
+    for number in 0..60 {
+        let data = json!({ "number": number, "large": large }).to_string();
+        together.cmd("XADD").arg(&["in", "*", "data", &data]).ignore();
+    }
+    let () = together.query(&mut redis).unwrap();
+    wait_done(&server, 60, &[&vm]);
+    assert_eq!(counts(&mut redis).into_values().collect::<Vec<_>>(), vec![1; 60]);
+    vm.wait_ready(PATIENCE);
+    vm.wait_lines(&["WARN", "fewer are read at once from now on"], 1);
+    vm.wait_lines(&["WARN"], 1);
+
+    // one that never comes is named, with what helps, and the others wait
+    let () = redis::cmd("XADD")
+        .arg(&["in", "9999999999999-0", "data"])
+        .arg("x".repeat(1_200_000))
+        .query(&mut redis)
+        .unwrap();
+    vm.wait_unready("at each XCLAIM of entry 9999999999999-0 of stream 'in'", PATIENCE);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(vm.lines(&["WARN"]) <= 4, "{}", vm.running.written());
+    let () = redis::cmd("XDEL").arg(&["in", "9999999999999-0"]).query(&mut redis).unwrap();
+    vm.wait_ready(PATIENCE);
+}
+
+/// Whoever fills it is back before anybody has looked, and gives ids that were there before.
+#[test]
+fn a_server_that_comes_back_empty_and_is_filled_first_is_read_from_its_first_entry() {
+    let mut server = RedisServer::start();
+    let vm = bed(&server, "", ECHO).start();
+    let fill = |numbers: std::ops::Range<usize>, redis: &mut redis::Connection| {
+        let mut together = redis::pipe();
+        for number in numbers {
+            let (id, data) = (format!("{}-0", number + 1), json!({ "number": number }).to_string());
+            together.cmd("XADD").arg(&["in", &id, "data", &data]).ignore();
+        }
+        let () = together.query(redis).unwrap();
+    };
+    fill(0..20, &mut server.connection());
+    wait_done(&server, 20, &[&vm]);
+    server.kill9();
+    server.restart();
+    let mut redis = server.connection();
+    fill(0..40, &mut redis);
+    wait_done(&server, 40, &[&vm]);
+    assert_eq!(counts(&mut redis).into_values().collect::<Vec<_>>(), vec![1; 40]);
+    vm.wait_lines(&["WARN", "the stream is another one, and is read from its first entry"], 1);
+}

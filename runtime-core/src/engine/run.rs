@@ -214,7 +214,7 @@ impl Run<'_> {
             };
             match self.once(Some((lease, since))).await {
                 End::Fenced => {
-                    tracing::warn!(function = %self.name, "another process has taken over; this one stands by");
+                    tracing::warn!(function = %self.name, "the lease is lost, and what was in work with it; this process stands by until it has it again");
                     if let Err(fault) = self.source.close().await {
                         tracing::debug!(function = %self.name, "source not closed cleanly: {}", fault.chain());
                     }

@@ -33,6 +33,10 @@ impl RedisStream {
         if self.regrouped && self.reading.is_none() {
             (self.own, self.regrouped) = (Some("-".to_owned()), false);
         }
+        let in_the_way = self.later && self.held.has_deleted();
+        if self.later && !in_the_way && self.reading.is_none() {
+            (self.own, self.later) = (Some("-".to_owned()), false);
+        }
         loop {
             while self.own.is_some() {
                 if let Some(pull) = self.pull_own(count).await? {
@@ -51,15 +55,18 @@ impl RedisStream {
             return Ok(Pull::Again(Duration::ZERO));
         };
         let until_claim = self.claim_at.saturating_duration_since(Instant::now());
-        let wait = if self.probing { Duration::ZERO } else { until_claim.min(LONGEST_WAIT) };
+        let longest = if in_the_way { MOMENT * 50 } else { LONGEST_WAIT };
+        let wait = if self.probing { Duration::ZERO } else { until_claim.min(longest) };
         let reading = self.reading.get_or_insert_with(|| Box::pin(self.member.read(reader, count, wait)));
         let read = reading.as_mut().await;
         self.reading = None;
         let mut entries = read?;
         self.held.reach(entries.last().and_then(|entry| number(&entry.id)));
         self.held.read(&entries);
-        // a group that was set back gives them once more, and they are in work
+        // a group that was set back gives them once more, and they are in work; so are those of a stream that is no more
+        let before = entries.len();
         entries.retain(|entry| !self.held.has(&entry.id));
+        self.later |= entries.len() < before;
         let batch = self.batch(entries, &BTreeMap::new()).await?;
         Ok(batch.map_or(Pull::Again(Duration::ZERO), Pull::Batch))
     }

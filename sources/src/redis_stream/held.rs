@@ -210,6 +210,11 @@ impl Held {
         ids.iter().filter(|id| entries.deleted.contains(*id)).cloned().collect()
     }
 
+    /// Whether some are in work that were deleted with their stream.
+    pub(super) fn has_deleted(&self) -> bool {
+        !self.lock().deleted.is_empty()
+    }
+
     /// Whether a group with this mark has taken the place of the one that the entries are of.
     pub(super) fn is_another(&self, mark: &str) -> bool {
         !mark.is_empty() && self.lock().mark != mark

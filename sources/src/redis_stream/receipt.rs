@@ -35,8 +35,13 @@ impl Settle for Acknowledge {
             let _alone = self.held.pass().await;
             // before it is sent: what came of them is stored, and they must not come into another group
             self.held.close(settled);
-            // fewer than asked for: they have been claimed and acknowledged by somebody else
-            self.member.acknowledge(&self.link, settled).await.map_err(|error| fault(&error))?;
+            // what was deleted with its stream may have its ids from another one by now
+            let gone = self.held.deleted(settled);
+            let there: Vec<String> = settled.iter().filter(|id| !gone.contains(id)).cloned().collect();
+            if !there.is_empty() {
+                // fewer than asked for: they have been claimed and acknowledged by somebody else
+                self.member.acknowledge(&self.link, &there).await.map_err(|error| fault(&error))?;
+            }
             self.held.remove(settled);
         }
         Ok(())

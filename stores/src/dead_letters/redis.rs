@@ -178,11 +178,33 @@ impl Redis {
         letters.iter().map(write).collect()
     }
 
+    /// In parts where they are more than the server gives at once.
     async fn range(&self, start: &str, end: &str, max: usize) -> Result<Vec<Filed>, Fault> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(&self.stream).arg(start).arg(end).arg("COUNT").arg(max);
-        let reply: StreamRangeReply = self.link.query(&command).await.map_err(|error| fault(&error))?;
-        reply.ids.into_iter().map(|entry| self.read(entry.id, entry.map)).collect()
+        let (mut found, mut start, mut most) = (Vec::new(), start.to_owned(), max);
+        while found.len() < max {
+            let asked = most.min(max - found.len());
+            let mut command = redis::cmd("XRANGE");
+            command.arg(&self.stream).arg(&start).arg(end).arg("COUNT").arg(asked);
+            let entries = match self.link.query::<StreamRangeReply>(&command).await {
+                Ok(reply) => reply.ids,
+                Err(error) if asked > 1 && (error.is_cut() || error.is_late()) => {
+                    most = asked / 2;
+                    continue;
+                }
+                Err(error) => return Err(fault(&error)),
+            };
+            let is_last = entries.len() < asked;
+            if let Some(last) = entries.last() {
+                start = format!("({}", last.id);
+            }
+            for entry in entries {
+                found.push(self.read(entry.id, entry.map)?);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The letter of an entry. The payload is all that it cannot do without: somebody may have added one by hand.

@@ -183,7 +183,7 @@ fn taken_over(options: &str, commit: &str) {
     assert_eq!(wait_result(&mut redis, &second, 1)["life"], "second");
     first.running.signal(Signal::CONT);
     wait_counts(&mut first, &[("fenced_total", "", 1), ("invocations_total", "outcome=\"ok\"", 1)]);
-    first.wait_lines(&["WARN", "another process has taken over; this one stands by"], 1);
+    first.wait_lines(&["WARN", "the lease is lost, and what was in work with it"], 1);
     assert_eq!(
         (result(&mut redis).unwrap()["life"].clone(), state(&mut redis)),
         (json!("second"), Some((1, json!([1]))))

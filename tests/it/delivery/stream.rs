@@ -314,6 +314,68 @@ fn group_deleted() {
     wait_counts(&mut vm, &[("fenced_total", "", 0), ("dead_letters_total", "", 0)]);
 }
 
+/// The consumer is deleted while a call of it is under way, while an event waits for its next attempt, and once more while
+/// nothing is.
+#[test]
+fn consumer_deleted() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bed = of_stream(&server, "errors.backoff = \"1s\"\nsource.consumer = \"a\"\nsource.claim_idle = \"300ms\"");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut vm = bed.start();
+    add(&mut redis, &[event(1, "")]);
+    wait_done(&mut redis, &vm);
+    add(&mut redis, &[event(2, "raise once"), event(3, "sleep"), event(4, "")]);
+    wait_call(&vm, 3, 1);
+    let delete = |redis: &mut redis::Connection| -> u64 {
+        redis::cmd("XGROUP").arg(&["DELCONSUMER", "in", "vm", "a"]).query(redis).unwrap()
+    };
+    assert_eq!(delete(&mut redis), 3);
+    vm.wait_lines(&["WARN", "consumer 'a' was deleted from group 'vm' of stream 'in'; it goes on, with 3 entries"], 1);
+    assert_eq!(open(&mut redis), Some((0, 3)), "whoever ends now has lost nothing");
+    std::fs::remove_file(vm.folder.path().join("sleep")).unwrap();
+    add(&mut redis, &[event(5, "")]);
+    wait_done(&mut redis, &vm);
+    assert_eq!(delete(&mut redis), 0);
+    add(&mut redis, &[event(6, "")]);
+    wait_done(&mut redis, &vm);
+    let mut done: Vec<_> = left(&mut redis).outputs.iter().map(|(id, _)| id.clone()).collect();
+    done.sort_unstable();
+    assert_eq!(done, ["1-1", "1-2", "1-3", "1-4", "1-5", "1-6"], "each of them once");
+    assert_eq!(state(&mut redis).unwrap().0, 6);
+    vm.wait_lines(&["WARN"], 1);
+    wait_counts(&mut vm, &[("fenced_total", "", 0), ("dead_letters_total", "", 0)]);
+}
+
+/// Its entries are gone, and others have their ids: what was in flight is not taken for one of them.
+#[test]
+fn stream_replaced() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let bed = of_stream(&server, "");
+    std::fs::write(bed.folder.path().join("sleep"), "").unwrap();
+    let mut vm = bed.start();
+    add(&mut redis, &[event(1, ""), event(2, "sleep")]);
+    wait_call(&vm, 2, 1);
+    let mut together = redis::pipe();
+    together.atomic().cmd("DEL").arg("in").ignore();
+    for i in 1..=9 {
+        let data = json!({ "i": i, "second": true }).to_string();
+        together.cmd("XADD").arg(&["in", &format!("1-{i}"), "data", &data]).ignore();
+    }
+    let () = together.query(&mut redis).unwrap();
+    vm.wait_lines(&["WARN", "the stream is another one, and is read from its first entry"], 1);
+    std::fs::remove_file(vm.folder.path().join("sleep")).unwrap();
+    wait_done(&mut redis, &vm);
+    let mut done: Vec<_> = left(&mut redis).outputs.iter().map(|(id, _)| id.clone()).collect();
+    done.sort_unstable();
+    assert_eq!(done, (1..=9).map(|i| format!("1-{i}")).collect::<Vec<_>>());
+    assert_eq!(state(&mut redis).unwrap().0, 9);
+    vm.wait_lines(&["WARN", "results are not written: stream 'in' has not their entries any more"], 1);
+    assert_eq!(vm.lines(&["others have claimed"]), 0, "{}", vm.running.written());
+    wait_counts(&mut vm, &[("fenced_total", "", 0), ("dead_letters_total", "", 0)]);
+}
+
 /// The same where the other one has the stopped one's name.
 #[test]
 fn ownership_lost_to_a_namesake() {

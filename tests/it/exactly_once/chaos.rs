@@ -161,8 +161,8 @@ fn survive(function: &str, state: &str) -> (RedisServer, Vec<Value>) {
         begin.elapsed()
     ));
     let results = check_results(&server, entries, &[a, b]);
-    let [fenced, stale] =
-        ["come too late", "another process has taken over"].map(|text| a.lines(&[text]) + b.lines(&[text]));
+    let [fenced, stale] = ["come too late", "the lease is lost, and what was in work with it"]
+        .map(|text| a.lines(&[text]) + b.lines(&[text]));
     tell(format_args!("{fenced} commits fenced, {stale} times the lease was lost"));
     for replica in &mut replicas {
         assert!(replica.running().exited().is_none(), "{}", replica.written());
