@@ -1,18 +1,23 @@
 //! A folder with several modules, used where it lies.
 //!
 //! Without `entry` the file is `main.py`, else `handler.py`, else `usermodule.py`, else the only module at the top
-//! that has the entry function. A missing folder is exit 66, one without an entry file 65. Changes are seen by
-//! content, over all files but byte code.
+//! that has the entry function. A missing folder is exit 66, one without an entry file 65.
+//!
+//! Changes are seen by the content of the code: of all `*.py` and `*.so` below the folder, and of what `include` adds.
+//! Whatever else lies there, logs, caches, databases, models, is neither read nor a reason to load anything anew. Left
+//! out are names with a dot in front, `__pycache__`, `node_modules`, and virtual environments.
 //!
 //! ```toml
 //! [functions.vm.loader]
 //! use = "dir"
 //! path = "/opt/function"
 //! entry = "app/main.py"     # or a dotted module, or a file's stem
+//! include = ["*.json", "templates/**"]
 //! ```
 
-use crate::hash::{ContentHash, Remembered, files_below};
+use crate::include::Include;
 use crate::refusal::Refusal;
+use crate::tree::Tree;
 use crate::{entry, off_thread, places};
 use async_trait::async_trait;
 use runtime_core::config::Concern;
@@ -33,6 +38,10 @@ pub struct Config {
     /// The file inside with the entry function: a path, a dotted module or a file's stem.
     #[serde(default)]
     entry: Option<String>,
+    /// Patterns of further files whose change is a change of the code, beside `*.py` and `*.so`: `*.json`,
+    /// `templates/**`. One without `/` counts in every folder below. A file over 64 MiB is told by its size and time.
+    #[serde(default)]
+    include: Vec<String>,
 }
 
 /// The loader `dir`.
@@ -44,13 +53,15 @@ pub struct Folder {
 #[derive(Debug)]
 struct Inner {
     config: Config,
-    /// The revision is asked for often.
-    seen: Remembered,
+    tree: Arc<Tree>,
 }
 
 impl Folder {
-    fn new(config: Config) -> Self {
-        Self { inner: Arc::new(Inner { config, seen: Remembered::default() }) }
+    fn new(config: Config) -> Result<Self, Fault> {
+        let include = Include::new(&config.include, config.entry.as_deref());
+        let include = include.map_err(|reason| Fault::config(format!("loader option include: {reason}")))?;
+        let tree = Arc::new(Tree::new(config.path.clone(), include));
+        Ok(Self { inner: Arc::new(Inner { config, tree }) })
     }
 }
 
@@ -62,11 +73,13 @@ impl Kind for Folder {
 
     fn review(config: &Config) -> Vec<Concern> {
         let empty = config.path.as_os_str().is_empty();
-        empty.then(|| Concern::new("path", "is empty; name the function's folder")).into_iter().collect()
+        let empty = empty.then(|| Concern::new("path", "is empty; name the function's folder"));
+        let patterns = Include::new(&config.include, None).err().map(|reason| Concern::new("include", reason));
+        empty.into_iter().chain(patterns).collect()
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {
-        Ok(Box::new(Self::new(config)))
+        Ok(Box::new(Self::new(config)?))
     }
 }
 
@@ -76,7 +89,7 @@ inventory::submit!(Entry::of::<Folder>());
 impl Loader for Folder {
     async fn revision(&self) -> Result<Revision, Fault> {
         let inner = self.inner.clone();
-        off_thread(move || inner.hash().map(Revision::from)).await
+        off_thread(move || inner.revision()).await
     }
 
     async fn load(&self, handler: &str) -> Result<Module, Fault> {
@@ -89,18 +102,14 @@ impl Loader for Folder {
     }
 
     fn places(&self) -> Places {
-        places::of_folder(&self.inner.config.path)
+        places::of_tree(&self.inner.tree)
     }
 }
 
 impl Inner {
-    fn hash(&self) -> Result<ContentHash, Refusal> {
-        let root = &self.config.path;
-        must_be_folder(root)?;
-        let files = files_below(root)?;
-        self.seen.hash(&files, || {
-            ContentHash::of_files(root, &files).map_err(|error| Refusal::unreadable("a file below", root, &error))
-        })
+    fn revision(&self) -> Result<Revision, Refusal> {
+        must_be_folder(&self.config.path)?;
+        self.tree.hash().map(Revision::from)
     }
 
     fn load(&self, handler: &str) -> Result<Module, Refusal> {
@@ -108,7 +117,7 @@ impl Inner {
         must_be_folder(path)?;
         let unreadable = |error| Refusal::unreadable("folder", path, &error);
         // first: what is written from now on makes the next revision
-        let revision = self.hash()?.into();
+        let revision = self.revision()?;
         let root = path::absolute(path).map_err(unreadable)?;
         let title = format!("folder {}", path.display());
         let entry = entry::find(&root, self.config.entry.as_deref(), handler, &title)?;
@@ -135,7 +144,7 @@ mod tests {
     use runtime_core::contract::Blame;
 
     fn at(path: &Path, entry: Option<&str>) -> Folder {
-        Folder::new(Config { path: path.to_path_buf(), entry: entry.map(str::to_owned) })
+        Folder::new(Config { path: path.to_path_buf(), entry: entry.map(str::to_owned), include: Vec::new() }).unwrap()
     }
 
     #[tokio::test]

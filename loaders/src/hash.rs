@@ -1,9 +1,7 @@
 //! What a module is made of, as one number: two modules with the same hash are the same module.
 
-use crate::refusal::Refusal;
 use runtime_core::contract::Revision;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// More files than this are no function's folder but somebody's home or a whole disk.
-const MOST_FILES: usize = 100_000;
+/// A larger file is data that somebody counts as code, such as a model: reading it would hold up every start.
+const LARGEST_READ: u64 = 64 << 20;
 
 /// SHA-256 of a module's content, displayed in hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,17 +30,60 @@ impl ContentHash {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Of the names and contents of `files`, which `files_below` listed.
-    pub(crate) fn of_files(root: &Path, files: &[PathBuf]) -> io::Result<Self> {
+    /// Of one file of several. A large one is told by its size and the time of its last change.
+    pub(crate) fn of_file(file: &Path, stamp: &Stamp) -> io::Result<Self> {
+        if stamp.size <= LARGEST_READ {
+            // no more than that, should it be growing
+            return Self::of_reader(&mut File::open(file)?.take(LARGEST_READ));
+        }
         let mut digest = Sha256::new();
-        for file in files {
-            let name = file.strip_prefix(root).unwrap_or(file).as_os_str().as_bytes();
+        digest.update(b"size and time");
+        digest.update(stamp.size.to_le_bytes());
+        for number in stamp.modified {
+            digest.update(number.to_le_bytes());
+        }
+        Ok(Self(digest.finalize().into()))
+    }
+
+    /// Of files with their names.
+    pub(crate) fn of_parts(parts: &[(PathBuf, Self)]) -> Self {
+        let mut digest = Sha256::new();
+        for (name, content) in parts {
+            let name = name.as_os_str().as_bytes();
             digest.update((name.len() as u64).to_le_bytes());
             digest.update(name);
             // the content's own digest, so that no content can pass for the next file's name
-            digest.update(Self::of_reader(&mut File::open(file)?)?.0);
+            digest.update(content.0);
         }
-        Ok(Self(digest.finalize().into()))
+        Self(digest.finalize().into())
+    }
+}
+
+/// What the inode of a file says: if it is the same as before, nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    place: [u64; 2],
+    size: u64,
+    changed: [i64; 2],
+    modified: [i64; 2],
+}
+
+impl Stamp {
+    pub(crate) fn of(file: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(file)?;
+        Ok(Self {
+            place: [meta.dev(), meta.ino()],
+            size: meta.len(),
+            changed: [meta.ctime(), meta.ctime_nsec()],
+            modified: [meta.mtime(), meta.mtime_nsec()],
+        })
+    }
+
+    /// Whether a further change could have the same time, as clocks of file systems tick coarsely.
+    pub(crate) fn is_young(&self, now: SystemTime) -> bool {
+        const YOUNG: i64 = 2;
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        self.changed[0] > now - YOUNG
     }
 }
 
@@ -98,64 +139,21 @@ impl Remembered {
     }
 }
 
-/// Names, inodes, sizes and change times. None where a change time is so young that a further change could have the
-/// same, as clocks of file systems tick coarsely.
+/// Names, inodes, sizes and change times. None where one is so young that it says too little.
 fn stamp(files: &[PathBuf], now: SystemTime) -> Option<ContentHash> {
-    const YOUNG: i64 = 2;
-    let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs().cast_signed();
     let mut digest = Sha256::new();
     for file in files {
-        let meta = fs::metadata(file).ok()?;
-        if meta.ctime() > now - YOUNG {
-            return None;
-        }
+        let stamp = Stamp::of(file).ok().filter(|stamp| !stamp.is_young(now))?;
         digest.update(file.as_os_str().as_bytes());
-        for number in [meta.dev(), meta.ino(), meta.len()] {
+        let [device, inode] = stamp.place;
+        for number in [device, inode, stamp.size] {
             digest.update(number.to_le_bytes());
         }
-        for number in [meta.ctime(), meta.ctime_nsec(), meta.mtime(), meta.mtime_nsec()] {
+        for number in stamp.changed.into_iter().chain(stamp.modified) {
             digest.update(number.to_le_bytes());
         }
     }
     Some(ContentHash(digest.finalize().into()))
-}
-
-/// Every regular file below `root` that can matter to the function, sorted: without `__pycache__`,
-/// `*.pyc`, `.git`, and the `..data` links of a mounted ConfigMap (their files appear under their own names).
-pub(crate) fn files_below(root: &Path) -> Result<Vec<PathBuf>, Refusal> {
-    let mut files = Vec::new();
-    let mut seen = HashSet::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let unreadable = |error| Refusal::unreadable("folder", &folder, &error);
-        let place = fs::metadata(&folder).map_err(unreadable)?;
-        // a link may lead back up
-        if !seen.insert((place.dev(), place.ino())) {
-            continue;
-        }
-        for entry in fs::read_dir(&folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            let name = name.as_bytes();
-            if name == b"__pycache__" || name == b".git" || name.starts_with(b"..") || name.ends_with(b".pyc") {
-                continue;
-            }
-            // follows links; one that leads nowhere is nothing that could be imported
-            match fs::metadata(entry.path()) {
-                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
-                Ok(meta) if meta.is_file() => files.push(entry.path()),
-                _ => {}
-            }
-            if files.len() > MOST_FILES {
-                return Err(Refusal::broken(format!(
-                    "folder {} holds more than {MOST_FILES} files: name the folder of the function alone",
-                    root.display()
-                )));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn feed(digest: &mut Sha256, reader: &mut impl Read) -> io::Result<()> {
@@ -177,10 +175,6 @@ mod tests {
     use std::cell::Cell;
     use std::time::Duration;
 
-    fn of_folder(root: &Path) -> ContentHash {
-        ContentHash::of_files(root, &files_below(root).unwrap()).unwrap()
-    }
-
     #[test]
     fn is_sha_256_however_it_is_read() {
         assert_eq!(
@@ -189,28 +183,6 @@ mod tests {
         );
         let long = vec![7; 100_000];
         assert_eq!(ContentHash::of_reader(&mut &long[..]).unwrap(), ContentHash::of_bytes(&long));
-    }
-
-    #[test]
-    fn a_folder_is_its_names_and_contents_and_nothing_python_left_there() {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("main.py"), "x = 1").unwrap();
-        fs::create_dir(root.path().join("lib")).unwrap();
-        fs::write(root.path().join("lib/a.py"), "").unwrap();
-        let first = of_folder(root.path());
-
-        for ignored in ["__pycache__", ".git", "..data"] {
-            fs::create_dir(root.path().join(ignored)).unwrap();
-            fs::write(root.path().join(ignored).join("f"), "noise").unwrap();
-        }
-        fs::write(root.path().join("main.pyc"), "noise").unwrap();
-        assert_eq!(of_folder(root.path()), first);
-
-        fs::rename(root.path().join("lib/a.py"), root.path().join("lib/b.py")).unwrap();
-        assert_ne!(of_folder(root.path()), first);
-        fs::rename(root.path().join("lib/b.py"), root.path().join("lib/a.py")).unwrap();
-        fs::write(root.path().join("main.py"), "x = 2").unwrap();
-        assert_ne!(of_folder(root.path()), first);
     }
 
     #[test]
@@ -233,14 +205,5 @@ mod tests {
         assert_eq!(ask("four"), ContentHash::of_bytes(b"three"));
         fs::write(&file, "x = 2").unwrap();
         assert_eq!(ask("five"), ContentHash::of_bytes(b"five"));
-    }
-
-    #[test]
-    fn links_that_lead_in_circles_or_nowhere_end() {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("main.py"), "").unwrap();
-        std::os::unix::fs::symlink(root.path(), root.path().join("again")).unwrap();
-        std::os::unix::fs::symlink("/nowhere", root.path().join("gone")).unwrap();
-        assert_eq!(files_below(root.path()).unwrap(), [root.path().join("main.py")]);
     }
 }

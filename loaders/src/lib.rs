@@ -13,6 +13,7 @@
 //! * [`unpack`] - zips from strangers, into a private folder
 //! * `entry` - which file has the entry function
 //! * `hash` - what a module is made of, as one number
+//! * `include`, `tree` - which files of a folder are code
 //! * `places` - where a change would show
 //! * `regular` - opening what must be an ordinary file
 //! * [`refusal`] - why something was not loaded
@@ -21,10 +22,12 @@ pub mod dir;
 mod entry;
 pub mod file;
 mod hash;
+mod include;
 pub mod native;
 mod places;
 pub mod refusal;
 mod regular;
+mod tree;
 pub mod unpack;
 pub mod zip;
 

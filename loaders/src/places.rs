@@ -1,8 +1,13 @@
 //! Where a change of code would show, and whether it can.
 
-use runtime_core::contract::Places;
+use crate::tree::Tree;
+use runtime_core::contract::{Names, Places};
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path, PathBuf};
+use std::sync::Arc;
 
 /// More links than any system follows.
 const MOST_LINKS: usize = 40;
@@ -12,11 +17,48 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// The folders in which one of the names stands that lead to the file: its own, and those of links.
 pub(crate) fn of_file(path: &Path) -> Places {
-    let mut folders = Vec::new();
+    let (folders, names) = leading_to(path);
+    Places { folders, names: Names::matching(move |path, _| leads(path, &names)) }
+}
+
+/// The folder with what is in it, and the folders in which the names stand that lead to it.
+pub(crate) fn of_folder(path: &Path) -> Places {
+    let (mut folders, _) = leading_to(path);
+    folders.extend(path::absolute(path));
+    Places { folders, names: Names::default() }
+}
+
+/// The folders of a tree that may hold code, and those in which the names stand that lead to it.
+pub(crate) fn of_tree(tree: &Arc<Tree>) -> Places {
+    let (mut folders, names) = leading_to(tree.root());
+    folders.extend(tree.folders().into_iter().filter_map(|folder| path::absolute(folder).ok()));
+    let root = path::absolute(tree.root()).unwrap_or_default();
+    let tree = tree.clone();
+    let may_be_code = move |path: &Path, is_folder: bool| {
+        let include = tree.include();
+        let is_code = |below: &Path| match below.file_name() {
+            Some(name) if is_folder => include.enters(name),
+            Some(_) => include.counts(below),
+            None => true,
+        };
+        leads(path, &names) || path.strip_prefix(&root).is_ok_and(is_code)
+    };
+    Places { folders, names: Names::matching(may_be_code) }
+}
+
+/// Whether it is one of the names that lead to the code, or `..data`, by whose swap a mounted ConfigMap changes.
+fn leads(path: &Path, names: &HashSet<OsString>) -> bool {
+    path.file_name().is_none_or(|name| name.as_bytes().starts_with(b"..") || names.contains(name))
+}
+
+/// The folders in which the names stand that lead to a path, with these names.
+fn leading_to(path: &Path) -> (Vec<PathBuf>, HashSet<OsString>) {
+    let (mut folders, mut names) = (Vec::new(), HashSet::new());
     let mut next = path::absolute(path).ok();
     for _ in 0..MOST_LINKS {
         let Some(path) = next.take() else { break };
         let Some(folder) = path.parent().map(Path::to_path_buf) else { break };
+        names.extend(path.file_name().map(OsStr::to_owned));
         if let Ok(target) = fs::read_link(&path) {
             next = Some(folder.join(target));
         }
@@ -25,13 +67,7 @@ pub(crate) fn of_file(path: &Path) -> Places {
             folders.push(folder);
         }
     }
-    Places { folders, trees: Vec::new() }
-}
-
-/// The folder with all below, and the folders in which the names stand that lead to it.
-pub(crate) fn of_folder(path: &Path) -> Places {
-    let tree = path::absolute(path).ok();
-    Places { trees: tree.into_iter().collect(), ..of_file(path) }
+    (folders, names)
 }
 
 /// Why this file will stay as it is: it is mounted by itself. A ConfigMap's `subPath`, or a single file bound into a
@@ -84,6 +120,7 @@ pub(crate) fn of_either(path: &Path) -> Places {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::include::Include;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -101,8 +138,31 @@ mod tests {
 
         symlink(root.join("..2026"), root.join("current")).unwrap();
         let places = of_either(&root.join("current"));
-        assert_eq!(places.trees, [root.join("current")]);
-        assert_eq!(places.folders, [root.to_path_buf()]);
+        assert_eq!(places.folders, [root.to_path_buf(), root.join("current")]);
+    }
+
+    #[test]
+    fn what_lies_beside_the_code_is_no_reason_to_look() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir(root.join("lib")).unwrap();
+        fs::write(root.join("lib/a.py"), "").unwrap();
+        let tree = Arc::new(Tree::new(root.to_path_buf(), Include::new(&["conf/*.json".to_owned()], None).unwrap()));
+        tree.hash().unwrap();
+        let places = of_tree(&tree);
+        assert_eq!(places.folders[1..], [root.to_path_buf(), root.join("lib")]);
+        let holds = |name: &str, is_folder: bool| places.names.hold(&root.join(name), is_folder);
+        for (name, is_folder) in [("b.py", false), ("conf/c.json", false), ("new", true), ("..data", false)] {
+            assert!(holds(name, is_folder), "{name}");
+        }
+        for (name, is_folder) in
+            [("calls.log", false), ("c.json", false), ("state.db-wal", false), ("__pycache__", true), (".git", true)]
+        {
+            assert!(!holds(name, is_folder), "{name}");
+        }
+        let places = of_file(&root.join("lib/a.py"));
+        let holds = |name: &str| places.names.hold(&root.join("lib").join(name), false);
+        assert!(holds("a.py") && holds("..data") && !holds("a.log") && !holds("b.py"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -56,12 +56,38 @@ impl fmt::Debug for Module {
 }
 
 /// Where a change of code would show.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// Folders in which names appear, go, or get another content; links to them count as themselves.
+    /// Folders in which names appear, go, or get another content; links to them count as themselves. The first ones
+    /// matter most, where there are more than can be watched.
     pub folders: Vec<PathBuf>,
-    /// Folders that count with everything below.
-    pub trees: Vec<PathBuf>,
+    /// What in them can be code: what else is written there is no reason to look.
+    pub names: Names,
+}
+
+/// Which paths in the watched folders may be code, be it as a file or as a folder that has some; by default all.
+#[derive(Clone, Default)]
+pub struct Names(Option<Arc<MayBeCode>>);
+
+type MayBeCode = dyn Fn(&Path, bool) -> bool + Send + Sync;
+
+impl Names {
+    /// Those for which this says so. It is told whether the path is a folder's.
+    pub fn matching(may_be_code: impl Fn(&Path, bool) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(may_be_code)))
+    }
+
+    /// Whether this path, which begins with that of a watched folder, may be code.
+    #[must_use]
+    pub fn hold(&self, path: &Path, is_folder: bool) -> bool {
+        self.0.as_ref().is_none_or(|may_be_code| may_be_code(path, is_folder))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Names(some)" } else { "Names(all)" })
+    }
 }
 
 /// Brings code to where it can be run.
@@ -85,7 +111,8 @@ pub trait Loader: Send + Sync {
     /// The file or folder that is loaded, for messages.
     fn describe(&self) -> String;
 
-    /// Where to look for changes; nothing where the code cannot change. Names alone: a place may be absent.
+    /// Where to look for changes; nothing where the code cannot change. Names alone: a place may be absent. Asked again
+    /// after each [`revision`](Loader::revision), as folders come and go.
     fn places(&self) -> Places {
         Places::default()
     }

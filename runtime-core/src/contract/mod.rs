@@ -34,7 +34,7 @@ pub use fault::{Blame, Fault};
 pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Pipeline, Returned};
 pub use lease::{Lease, Tenure};
 pub use letters::{DeadLetters, Filed, Letter};
-pub use loader::{Loader, Module, Places, Revision};
+pub use loader::{Loader, Module, Names, Places, Revision};
 pub use sink::{Output, Sink};
 pub use source::{Delivery, Pull, Source};
 pub use state::{Env, Found, Saved, StateKey, StateStore, Versioned};

@@ -86,7 +86,7 @@ impl<'a> Reloader<'a> {
     /// Looks for changes until it is dropped.
     pub(super) async fn run(&mut self, successors: mpsc::Sender<Successor>) -> Infallible {
         let places = self.reload.loader.places();
-        if !self.reload.options.reload || (places.folders.is_empty() && places.trees.is_empty()) {
+        if !self.reload.options.reload || places.folders.is_empty() {
             return std::future::pending().await;
         }
         if let Some(reason) = self.reload.loader.fixed() {
@@ -107,7 +107,10 @@ impl<'a> Reloader<'a> {
                     }
                 }
             }
-            look.next().await;
+            // what came to be in a new folder before it was watched is found by another look
+            if !look.follow(self.reload.loader.places().folders) {
+                look.next().await;
+            }
         }
     }
 

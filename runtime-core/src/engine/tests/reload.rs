@@ -41,7 +41,7 @@ impl Loader for Code {
     }
 
     fn places(&self) -> Places {
-        Places { folders: vec![self.1.clone()], trees: Vec::new() }
+        Places { folders: vec![self.1.clone()], ..Places::default() }
     }
 }
 
