@@ -1,21 +1,34 @@
-//! A function's own packages: pip installs them into a private folder, once for each content of the file.
+//! A function's own packages: pip installs them into a private folder, once for each content of the file and of what it
+//! includes.
+//!
+//! pip's settings of the surroundings say where packages come from, as they do for everybody; where to install is said
+//! here alone.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime_core::Fault;
 use runtime_core::records::{self, Record};
-use sha2::{Digest, Sha256};
 use tracing::Level;
+
+use super::interpreter::python_variable;
+
+mod content;
 
 /// As many of pip's lines as show a failure with its reason.
 const LAST_LINES: usize = 12;
+
+/// What an installation that was cut off has left is removed when it is so old that nobody can still be at it.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a folder is called until it is whole.
+const FRESH: &str = "new-";
 
 /// The folder with what `file` asks for, for `sys.path`. pip's output goes to the log.
 ///
@@ -29,12 +42,12 @@ pub(super) async fn install(file: &Path, python: &Path, function: &Arc<str>) -> 
 }
 
 fn installed(file: &Path, python: &Path, function: &str, temporary: &Path) -> Result<PathBuf, Fault> {
-    let text = fs::read(file).map_err(|error| {
+    let key = content::key(file, python, &python_variable).map_err(|error| {
         Fault::file(format!("the requirements file {} cannot be read; mount it or unset it", file.display()))
             .caused_by(error)
     })?;
     let parent = private_folder(temporary)?;
-    let target = parent.join(key(&text));
+    let target = parent.join(key);
     if target.is_dir() {
         tracing::debug!(function, folder = %target.display(), "requirements are installed already");
         return Ok(target);
@@ -43,8 +56,9 @@ fn installed(file: &Path, python: &Path, function: &str, temporary: &Path) -> Re
         Fault::function(format!("{} cannot be filled with requirements; give it room to write", parent.display()))
             .caused_by(error)
     };
+    remove_abandoned(&parent);
     // under another name until it is whole
-    let fresh = tempfile::Builder::new().prefix("new-").tempdir_in(&parent).map_err(failed)?;
+    let fresh = tempfile::Builder::new().prefix(FRESH).tempdir_in(&parent).map_err(failed)?;
     tracing::info!(function, file = %file.display(), folder = %target.display(), "installing requirements");
     pip(file, python, function, fresh.path())?;
     match fs::rename(fresh.path(), &target) {
@@ -59,17 +73,15 @@ fn installed(file: &Path, python: &Path, function: &str, temporary: &Path) -> Re
     }
 }
 
-/// Compiled packages fit one version of Python only.
-fn key(text: &[u8]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(env!("GAUGEFN_PYTHON_VERSION"));
-    hash.update([0]);
-    hash.update(text);
-    hash.finalize().iter().fold(String::new(), |mut name, byte| {
-        // writing to a string cannot fail
-        let _ = write!(name, "{byte:02x}");
-        name
-    })
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        if entry.file_name().as_encoded_bytes().starts_with(FRESH.as_bytes()) && age.is_some_and(|age| age > ABANDONED)
+        {
+            // somebody else may be at it as well
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Code is imported from it, so nobody else may write there, whoever made it first.
@@ -105,9 +117,15 @@ fn pip(file: &Path, python: &Path, function: &str, target: &Path) -> Result<(), 
         .arg(target)
         .arg("-r")
         .arg(file)
+        // over what a file of settings says: neither can go together with a target
+        .args(["--prefix=", "--root=/"])
+        .envs(["PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DRY_RUN"].map(|name| (name, "0")))
         .stdin(Stdio::null())
         .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer);
+    for name in ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON"] {
+        command.env_remove(name);
+    }
     let mut child = command.spawn().map_err(failed)?;
     // it holds the writing ends, and the end of the output would never come
     drop(command);
@@ -174,6 +192,23 @@ mod tests {
         assert!(fault.to_string().contains("No matching distribution found for nope"), "{fault}");
         let parent = private_folder(folder.path()).unwrap();
         assert_eq!(fs::read_dir(parent).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_cut_off_long_ago_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let python = python(folder.path(), "");
+        let file = folder.path().join("requirements.txt");
+        fs::write(&file, "package==1\n").unwrap();
+        let parent = private_folder(folder.path()).unwrap();
+        for (name, hours) in [("new-old", 25), ("new-now", 1), ("other", 25)] {
+            fs::create_dir(parent.join(name)).unwrap();
+            let made = std::time::SystemTime::now() - Duration::from_secs(hours * 60 * 60);
+            fs::File::open(parent.join(name)).unwrap().set_modified(made).unwrap();
+        }
+        installed(&file, &python, "f", folder.path()).unwrap();
+        let there = |name: &str| parent.join(name).exists();
+        assert!(!there("new-old") && there("new-now") && there("other"));
     }
 
     #[test]
