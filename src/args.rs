@@ -65,7 +65,7 @@ Results go to standard output, one line of JSON each; everything else to standar
     },
     /// Call a function with events of a file, or with a built-in sample
     #[command(after_help = "\
-Each line of FILE is one event; each event gives one line of JSON on standard output,
+Each line of FILE is one event, of 64 MiB at most; each event gives one line of JSON on standard output,
 `null` where there is no result. If an event fails, the error is on standard error,
 the rest still runs, and the exit code is 1.
   gaugefn invoke fn.py

@@ -1,29 +1,30 @@
 //! JSON lines from a file or from standard input, each line one event.
 //!
 //! Delivery: every line once, in order; after the last one the source is exhausted. Nothing is remembered between
-//! two runs. Blank lines are skipped; a malformed line is an event like any other and fails as one. A file that
-//! cannot be opened, or a line over 16 MiB, ends the function.
+//! two runs. Blank lines are skipped; a malformed line is an event like any other and fails as one, and so does a line
+//! over `max_payload`, of which the first 64 KiB are kept. A file that cannot be opened, or that is compressed, ends the
+//! function.
 //!
 //! ```toml
 //! [functions.vm.source]
 //! use = "file"
 //! path = "events.jsonl"     # "-" is standard input
 //! period = "1s"             # one line each second; as fast as possible without it
+//! max_payload = "1MiB"
 //! ```
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use runtime_core::config::{Claim, Concern, Hold};
 use runtime_core::contract::{Batch, Delivery, Event, Pull, Receipt, Source};
-use runtime_core::options::Span;
+use runtime_core::options::{Size, Span};
 use runtime_core::registry::Nothing;
 use runtime_core::{Around, Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -31,13 +32,12 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// The longest line that is read, without its line end. Longer ones are files of something else.
-const LONGEST: usize = 16 << 20;
+use crate::lines::{self, MAX_PAYLOAD};
 
 /// Lines are handed over in chunks of about this many bytes, so that a fast reader costs no wake-up per line.
 const CHUNK: usize = 256 << 10;
 
-/// Chunks read ahead. With [`LONGEST`] it bounds the memory: two in the channel, one being made, one being used.
+/// Chunks read ahead. With `max_payload` it bounds the memory: two in the channel, one being made, one being used.
 const AHEAD: usize = 2;
 
 /// Options of the source `file`.
@@ -49,10 +49,17 @@ pub struct Config {
     /// Time between two lines; as fast as possible without it.
     #[serde(default)]
     period: Option<Span>,
+    /// Bytes that a line may have. A longer one is a failed event.
+    #[serde(default = "max_payload")]
+    max_payload: Size,
 }
 
-/// A line with its number, counted from 1, or the reason why there are no more.
-type Line = Result<(u64, Bytes), Fault>;
+const fn max_payload() -> Size {
+    Size(MAX_PAYLOAD)
+}
+
+/// An event, or the reason why there are no more.
+type Line = Result<Event, Fault>;
 
 /// The source `file`.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub struct Lines {
     /// What ids begin with.
     name: String,
     period: Option<Duration>,
+    /// The longest line.
+    max: u64,
     /// From the reading thread, once it was started.
     chunks: Option<mpsc::Receiver<Vec<Line>>>,
     /// Received and not yet given to the engine.
@@ -90,7 +99,8 @@ impl Lines {
             (Origin::Path(config.path), name)
         };
         let period = config.period.map(|span| span.0);
-        Ok(Self { origin, name, period, chunks: None, ready: VecDeque::new(), due: None })
+        let max = config.max_payload.0;
+        Ok(Self { origin, name, period, max, chunks: None, ready: VecDeque::new(), due: None })
     }
 
     /// Opens the input on a thread of its own and starts reading ahead.
@@ -105,7 +115,7 @@ impl Lines {
             Origin::Path(path) => Origin::Path(path.clone()),
             other => std::mem::replace(other, Origin::Taken),
         };
-        let name = self.name.clone();
+        let (name, max) = (self.name.clone(), self.max);
         let (opened, answer) = oneshot::channel();
         let (chunks, received) = mpsc::channel(AHEAD);
         let work = move || {
@@ -115,7 +125,7 @@ impl Lines {
             };
             let awaited = opened.send(result).is_ok();
             if let Some(file) = file.filter(|_| awaited) {
-                read(file, &name, &chunks);
+                read(file, &name, max, &chunks);
             }
         };
         thread::Builder::new()
@@ -136,10 +146,12 @@ impl Kind for Lines {
 
     fn review(config: &Config) -> Vec<Concern> {
         let empty = config.path.as_os_str().is_empty();
-        empty
-            .then(|| Concern::new("path", "is empty; name a file of JSON lines, or '-' for standard input"))
-            .into_iter()
-            .collect()
+        let empty =
+            empty.then(|| Concern::new("path", "is empty; name a file of JSON lines, or '-' for standard input"));
+        let zero = config.max_payload.0 == 0;
+        let zero =
+            zero.then(|| Concern::new("max_payload", "is 0, which no line could meet; leave it out for the default"));
+        empty.into_iter().chain(zero).collect()
     }
 
     fn claims(config: &Config, _: &Nothing, _: &Around<'_>) -> Vec<Claim> {
@@ -180,7 +192,7 @@ impl Source for Lines {
         let mut events = Vec::with_capacity(max.min(self.ready.len()));
         while events.len() < max {
             match self.ready.pop_front() {
-                Some(Ok((number, text))) => events.push(Event::new(format!("{}:{number}", self.name), text)),
+                Some(Ok(event)) => events.push(event),
                 // what was read before it comes first
                 Some(Err(fault)) if !events.is_empty() => {
                     self.ready.push_front(Err(fault));
@@ -222,36 +234,30 @@ fn open(origin: Origin) -> Result<File, Fault> {
 }
 
 /// Reads to the end, or until nobody listens.
-fn read(input: impl Read, name: &str, chunks: &mpsc::Sender<Vec<Line>>) {
-    let mut reader = BufReader::with_capacity(64 << 10, input);
+fn read(input: impl Read, name: &str, max: u64, chunks: &mpsc::Sender<Vec<Line>>) {
+    let mut lines = lines::Lines::new(input, max);
     let (mut chunk, mut size) = (Vec::new(), 0);
-    for number in 1.. {
+    loop {
         // The next read may wait for a person at a keyboard: hand over what there is.
-        if !chunk.is_empty() && (size >= CHUNK || !reader.buffer().contains(&b'\n')) {
+        if !chunk.is_empty() && (size >= CHUNK || !lines.has_next()) {
             if chunks.blocking_send(std::mem::take(&mut chunk)).is_err() {
                 return;
             }
             size = 0;
         }
-        let mut line = Vec::new();
-        match (&mut reader).take(LONGEST as u64 + 2).read_until(b'\n', &mut line) {
-            Ok(0) => break,
-            Ok(_) => {}
+        match lines.next() {
+            Ok(Some(line)) => {
+                size += line.text.len();
+                let event = Event::new(format!("{name}:{}", line.number), line.text);
+                let flaw = line.flaw.map(|flaw| format!("{name}: {flaw}").into());
+                chunk.push(Ok(Event { flaw, ..event }));
+            }
+            Ok(None) => break,
             Err(error) => {
-                chunk.push(Err(Fault::file(format!("{name}:{number} cannot be read")).caused_by(error)));
+                let text = format!("{name}:{} cannot be read", lines.next_number());
+                chunk.push(Err(Fault::file(text).caused_by(error)));
                 break;
             }
-        }
-        let end = line.strip_suffix(b"\n").map_or(line.len(), |line| line.strip_suffix(b"\r").unwrap_or(line).len());
-        line.truncate(end);
-        if line.len() > LONGEST {
-            let text = format!("{name}:{number} is longer than 16MiB; a file of JSON lines has one event on each line");
-            chunk.push(Err(Fault::event(text)));
-            break;
-        }
-        if !line.trim_ascii().is_empty() {
-            size += line.len();
-            chunk.push(Ok((number, Bytes::from(line))));
         }
     }
     if !chunk.is_empty() {
@@ -274,7 +280,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
         std::fs::write(&path, text).unwrap();
-        (folder, Lines::new(Config { path, period }).unwrap())
+        (folder, Lines::new(Config { path, period, max_payload: max_payload() }).unwrap())
     }
 
     /// All events, and the fault that ended them, if it was one.
@@ -350,27 +356,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_over_the_limit_ends_the_function_after_the_lines_before_it() {
-        let mut text = b"1\n".to_vec();
-        text.extend(vec![b'x'; LONGEST]);
-        text.extend(b"\r\n");
-        text.extend(vec![b'y'; LONGEST + 1]);
-        text.extend(b"\n4\n");
-        let (_folder, mut source) = source(&text, None);
+    async fn a_line_over_the_limit_is_an_event_that_fails_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let long = "x".repeat(2000);
+        std::fs::write(&path, format!("1\n\"{long}\"\r\n3\n")).unwrap();
+        let mut source = Lines::new(Config { path, period: None, max_payload: Size(1000) }).unwrap();
+        let mut events = Vec::new();
+        while let Ok(Pull::Batch(batch)) = source.next_batch(100).await {
+            events.extend(batch.events);
+        }
+        assert_eq!(events.iter().map(|event| event.payload.len()).collect::<Vec<_>>(), [1, 1000, 1]);
+        assert_eq!((events[0].flaw.as_deref(), events[2].flaw.as_deref()), (None, None));
+        assert_eq!(
+            (&*events[1].id, events[1].flaw.as_deref().unwrap()),
+            (
+                "events.jsonl:2",
+                "events.jsonl: line 2 at byte 2 has 2004 bytes, more than max_payload (1000); write each event on a line \
+                 of its own"
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_compressed_file_ends_the_function() {
+        let (_folder, mut source) = source(b"\x1f\x8b\x08\0\0\n\0", None);
         let (events, fault) = all(&mut source, 100).await;
-        assert_eq!(events.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["events.jsonl:1", "events.jsonl:2"]);
-        assert_eq!(events[1].1.len(), LONGEST);
+        assert!(events.is_empty());
         let fault = fault.unwrap();
-        assert!(fault.to_string().starts_with("events.jsonl:3 is longer than 16MiB"), "{fault}");
-        assert!(!fault.retry());
-        assert!(matches!(source.next_batch(1).await, Ok(Pull::Exhausted)));
+        assert!(!fault.retry() && fault.chain().contains("gzip data; unpack it first"), "{}", fault.chain());
     }
 
     #[tokio::test]
     async fn a_missing_file_and_a_folder_are_named() {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path().join("absent.jsonl"), folder.path().to_owned()] {
-            let mut source = Lines::new(Config { path: path.clone(), period: None }).unwrap();
+            let mut source =
+                Lines::new(Config { path: path.clone(), period: None, max_payload: max_payload() }).unwrap();
             let fault = source.check().await.unwrap_err();
             assert_eq!((fault.blame(), fault.retry()), (Blame::File, false));
             assert!(fault.to_string().contains(&format!("'{}'", path.display())), "{fault}");
@@ -401,8 +423,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_path_is_refused() {
-        let concerns = Lines::review(&Config { path: PathBuf::new(), period: None });
-        assert_eq!(concerns.iter().map(|concern| concern.option).collect::<Vec<_>>(), ["path"]);
+    fn what_cannot_be_is_refused() {
+        let concerns = Lines::review(&Config { path: PathBuf::new(), period: None, max_payload: Size(0) });
+        assert_eq!(concerns.iter().map(|concern| concern.option).collect::<Vec<_>>(), ["path", "max_payload"]);
     }
 }

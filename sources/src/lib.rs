@@ -7,9 +7,11 @@
 //! * `shared` - what those that talk to Redis have in common
 //! * [`host`] - this machine's metrics
 //! * [`file`](mod@file) - the lines of a file, or of standard input
+//! * [`lines`] - JSON lines, read within bounds
 
 pub mod file;
 pub mod host;
+pub mod lines;
 pub mod redis_key;
 mod redis_lease;
 pub mod redis_stream;

@@ -1,11 +1,12 @@
 //! `gaugefn invoke`: events of a file through a function, one line of result each.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use runtime_core::config::settings::LogOptions;
 use runtime_core::contract::{Call, Event, Facts, Fault, Function, Returned};
 use runtime_core::engine::{Board, assemble};
+use sources::lines::{self, MAX_PAYLOAD};
 
 use super::kept::Kept;
 use super::{Context, local, refuse, refuse_all, say};
@@ -97,12 +98,16 @@ pub(super) fn read_facts(pairs: &[String], mut facts: Facts) -> Result<Facts, St
     Ok(facts)
 }
 
-pub(super) type Lines = Box<dyn BufRead + Send>;
+pub(super) type Lines = lines::Lines<Box<dyn Read + Send>>;
 
 pub(super) fn open(event: Option<&Path>) -> Result<Lines, Fault> {
+    input(event).map(|input| Lines::new(input, MAX_PAYLOAD))
+}
+
+fn input(event: Option<&Path>) -> Result<Box<dyn Read + Send>, Fault> {
     match event {
         None => Ok(Box::new(SAMPLE.as_bytes())),
-        Some(path) if path == Path::new("-") => Ok(Box::new(BufReader::new(std::io::stdin()))),
+        Some(path) if path == Path::new("-") => Ok(Box::new(std::io::stdin())),
         Some(path) => {
             let refused = |error: std::io::Error| {
                 let text =
@@ -114,7 +119,7 @@ pub(super) fn open(event: Option<&Path>) -> Result<Lines, Fault> {
             if file.metadata().map_err(refused)?.is_dir() {
                 return Err(refused(std::io::ErrorKind::IsADirectory.into()));
             }
-            Ok(Box::new(BufReader::new(file)))
+            Ok(Box::new(file))
         }
     }
 }
@@ -122,18 +127,17 @@ pub(super) fn open(event: Option<&Path>) -> Result<Lines, Fault> {
 /// Calls the function with every line that is not blank; how many failed.
 async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, batch: usize) -> Result<usize, Fault> {
     let mut failed = 0;
-    let mut number = 0;
     loop {
-        let (events, rest) =
-            tokio::task::spawn_blocking(move || (read(&mut lines, &mut number, batch), (lines, number)))
-                .await
-                .map_err(|error| Fault::internal("reading events was interrupted").caused_by(error))?;
-        (lines, number) = rest;
-        let events = events?;
+        let (events, rest) = tokio::task::spawn_blocking(move || (read(&mut lines, batch), lines))
+            .await
+            .map_err(|error| Fault::internal("reading events was interrupted").caused_by(error))?;
+        lines = rest;
+        let mut events = events?;
         if events.is_empty() {
             return Ok(failed);
         }
-        let outcomes = function.invoke(&events, Call::default()).await?;
+        let unusable = events.pop_if(|event| event.flaw.is_some());
+        let outcomes = if events.is_empty() { Vec::new() } else { function.invoke(&events, Call::default()).await? };
         let mut text = Vec::new();
         for (event, outcome) in events.iter().zip(outcomes) {
             match outcome.returned {
@@ -151,28 +155,31 @@ async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, b
             }
             text.push(b'\n');
         }
+        if let Some(Event { id, flaw: Some(flaw), .. }) = unusable {
+            failed += 1;
+            say(&format!("event {id}: {flaw}"));
+            text.extend_from_slice(b"null\n");
+        }
         (&*context.stdout)
             .write_all(&text)
             .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error))?;
     }
 }
 
-/// At most `batch` events; the id of each is its line's number.
-fn read(lines: &mut Lines, number: &mut u64, batch: usize) -> Result<Vec<Event>, Fault> {
-    let mut events = Vec::new();
-    while events.len() < batch {
-        let mut line = Vec::new();
-        let length = lines
-            .read_until(b'\n', &mut line)
-            .map_err(|error| Fault::file("the events cannot be read").caused_by(error))?;
-        if length == 0 {
+/// At most `batch` events; the id of each is its line's number. One that is too long ends the batch, as do so many bytes.
+fn read(lines: &mut Lines, batch: usize) -> Result<Vec<Event>, Fault> {
+    let mut events: Vec<Event> = Vec::new();
+    let mut size = 0;
+    while events.len() < batch && size < MAX_PAYLOAD {
+        let line = lines.next().map_err(|error| Fault::file("the events cannot be read").caused_by(error))?;
+        let Some(line) = line else { break };
+        size += line.text.len() as u64;
+        let (event, flaw) = (Event::new(line.number.to_string(), line.text.trim_ascii().to_vec()), line.flaw);
+        if flaw.is_some() {
+            events.push(Event { flaw: flaw.map(Into::into), ..event });
             break;
         }
-        *number += 1;
-        let text = line.trim_ascii();
-        if !text.is_empty() {
-            events.push(Event::new(number.to_string(), text.to_vec()));
-        }
+        events.push(event);
     }
     Ok(events)
 }

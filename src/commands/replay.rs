@@ -10,7 +10,7 @@
 //! crashes is then seen as such. Both get every line from here, one after the other, so that the events are read once
 //! and neither version gets far ahead.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use runtime_core::contract::{Facts, Fault};
 use runtime_core::engine::stop;
 
+use self::answer::Answer;
 use self::report::{Count, Report};
 use self::version::{Children, Version};
 use super::{Context, invoke, local, refuse, refuse_all, say};
@@ -130,16 +131,21 @@ fn compare(
 
 /// Compares until the last event, or until a version is gone, which is the exit code.
 fn answers(
-    numbered: &Receiver<Result<u64, Fault>>,
+    numbered: &Receiver<Result<Fed, Fault>>,
     first: &mut Version,
     second: &mut Version,
     report: &mut Report,
 ) -> Result<Option<u8>, Fault> {
-    for number in numbered {
-        let number = number?;
-        let (one, other) = match (first.next(number), second.next(number)) {
-            (Ok(one), Ok(other)) => (one, other),
-            (Err(code), _) | (_, Err(code)) => return Ok(Some(code)),
+    for fed in numbered {
+        let Fed { number, flaw } = fed?;
+        let (one, other) = if let Some(flaw) = flaw {
+            say(&format!("event {number}: {flaw}"));
+            (Answer::Failed(flaw.clone()), Answer::Failed(flaw))
+        } else {
+            match (first.next(number), second.next(number)) {
+                (Ok(one), Ok(other)) => (one, other),
+                (Err(code), _) | (_, Err(code)) => return Ok(Some(code)),
+            }
         };
         match report.event(number, &one, &other) {
             // whoever reads the differences has seen enough
@@ -150,31 +156,40 @@ fn answers(
     Ok(None)
 }
 
-/// Gives every line to both versions, and says which lines are events. Ends where a version no longer reads.
-fn feed(mut lines: invoke::Lines, mut inputs: [ChildStdin; 2], numbers: &SyncSender<Result<u64, Fault>>) {
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        match lines.read_until(b'\n', &mut line) {
-            Ok(0) => return,
-            Ok(_) => {}
+/// An event that both versions have been given.
+struct Fed {
+    number: u64,
+    /// Why they have not: it fails in both.
+    flaw: Option<String>,
+}
+
+/// Gives every event to both versions, at the line that it has here. Ends where a version no longer reads.
+fn feed(mut lines: invoke::Lines, mut inputs: [ChildStdin; 2], numbers: &SyncSender<Result<Fed, Fault>>) {
+    let mut given = 0;
+    loop {
+        let line = match lines.next() {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
             Err(error) => {
                 // nobody waits for it where the comparison has ended before
                 let _ = numbers.send(Err(Fault::file("the events cannot be read").caused_by(error)));
                 return;
             }
-        }
-        if !line.ends_with(b"\n") {
-            line.push(b'\n');
-        }
-        if !line.trim_ascii().is_empty() && numbers.send(Ok(number)).is_err() {
+        };
+        let is_event = line.flaw.is_none();
+        if numbers.send(Ok(Fed { number: line.number, flaw: line.flaw })).is_err() {
             return;
         }
+        if !is_event {
+            continue;
+        }
         for input in &mut inputs {
-            if input.write_all(&line).is_err() {
+            let blank = (given + 1..line.number).try_for_each(|_| input.write_all(b"\n"));
+            if blank.and_then(|()| input.write_all(&line.text)).and_then(|()| input.write_all(b"\n")).is_err() {
                 return;
             }
         }
+        given = line.number;
     }
 }
 
