@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -183,7 +184,7 @@ pub(crate) struct FunctionArgs {
     pub(crate) handler: Option<String>,
     /// The file with the entry function, in a folder or zip; also ZIP_ENTRY_RELATIVE_FILE_PATH
     #[arg(long, value_name = "FILE")]
-    pub(crate) entry: Option<String>,
+    pub(crate) entry: Option<OsString>,
 }
 
 /// Which two versions over which events.

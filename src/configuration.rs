@@ -1,10 +1,8 @@
 //! From the command line and the environment to settings: reads the layers, lays them over each other, checks them.
 
-use std::path::PathBuf;
-
 use config::{Value, ValueKind};
 use runtime_core::config::layers::{self, Variables};
-use runtime_core::config::{Problem, Settings, tree};
+use runtime_core::config::{Problem, Settings, os_text, tree};
 use runtime_core::contract::Fault;
 
 use crate::args::ConfigArgs;
@@ -28,7 +26,7 @@ pub(crate) struct Layered {
 /// # Errors
 /// The config file is missing or cannot be parsed.
 pub(crate) fn layered(args: &ConfigArgs, variables: &dyn Variables) -> Result<Layered, Fault> {
-    let path = args.config.clone().or_else(|| variables.get("GAUGEFN_CONFIG").map(PathBuf::from));
+    let path = args.config.clone().or_else(|| variables.get("GAUGEFN_CONFIG").map(|path| os_text::path(&path)));
     let mut tree = match &path {
         Some(path) => layers::file(path)?,
         None => layers::empty(),

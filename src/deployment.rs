@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::Value;
 use runtime_core::config::layers::{self, Variables, of_variable, put};
-use runtime_core::config::{Problem, tree};
+use runtime_core::config::{Problem, os_text, tree};
 
 use code::{Code, Place};
 
@@ -212,10 +212,10 @@ impl Reader<'_> {
             if native {
                 self.warnings
                     .push(format!("{variable} is ignored: packages are for Python, and the function is a library"));
-            } else if Path::new(&path).is_file() {
+            } else if os_text::path(&path).is_file() {
                 set(tree, &["executor", "requirements"], of_variable(variable, path));
             } else {
-                self.warnings.push(format!("{variable} is ignored: there is no file '{path}'"));
+                self.warnings.push(format!("{variable} is ignored: there is no file '{}'", os_text::shown(&path)));
             }
         }
     }

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use runtime_core::config::os_text;
 use runtime_core::config::section::Concern;
 use runtime_core::contract::{Brief, Executor, Function, Module};
 use runtime_core::main_thread::MainThread;
@@ -42,10 +43,13 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 struct Config {
     /// Folders for `sys.path`, after the function's own and before everything else.
+    #[serde(deserialize_with = "os_text::read_list")]
     path: Vec<PathBuf>,
     /// The folder of a virtual environment whose packages are used. Default: `VIRTUAL_ENV`.
+    #[serde(deserialize_with = "os_text::read_option")]
     venv: Option<PathBuf>,
     /// A requirements file that pip installs before the function is imported.
+    #[serde(deserialize_with = "os_text::read_option")]
     requirements: Option<PathBuf>,
 }
 

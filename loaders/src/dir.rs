@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::tree::Tree;
 use crate::{entry, off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Concern, os_text};
 use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -34,10 +34,11 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The folder.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
     /// The file inside with the entry function: a path, a dotted module or a file's stem.
-    #[serde(default)]
-    entry: Option<String>,
+    #[serde(default, deserialize_with = "os_text::read_option")]
+    entry: Option<PathBuf>,
     /// Patterns of further files whose change is a change of the code, beside `*.py` and `*.so`: `*.json`,
     /// `templates/**`. One without `/` counts in every folder below. A file over 64 MiB is told by its size and time.
     #[serde(default)]
@@ -144,7 +145,7 @@ mod tests {
     use runtime_core::contract::Blame;
 
     fn at(path: &Path, entry: Option<&str>) -> Folder {
-        Folder::new(Config { path: path.to_path_buf(), entry: entry.map(str::to_owned), include: Vec::new() }).unwrap()
+        Folder::new(Config { path: path.to_path_buf(), entry: entry.map(PathBuf::from), include: Vec::new() }).unwrap()
     }
 
     #[tokio::test]

@@ -2,8 +2,10 @@
 
 use crate::refusal::{Refusal, quoted};
 use crate::unpack::listed;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Taken in this order where no entry is named.
@@ -18,46 +20,52 @@ const DEPTH_SHOWN: usize = 4;
 /// `entry` is a path, a dotted module or a file stem, relative to `root` or to its only folder; `handler` is the
 /// function's name, by which the file is found where neither an entry nor a usual name says it. `title` names the
 /// archive or folder in messages.
-pub(crate) fn find(root: &Path, entry: Option<&str>, handler: &str, title: &str) -> Result<PathBuf, Refusal> {
+pub(crate) fn find(root: &Path, entry: Option<&Path>, handler: &str, title: &str) -> Result<PathBuf, Refusal> {
     let mut places = vec![root.to_path_buf()];
     places.extend(only_folder(root));
-    match entry.map(str::trim).filter(|entry| !entry.is_empty()) {
-        Some(entry) => named(&places, entry, handler, root, title),
+    match entry.map(trimmed).filter(|entry| !entry.as_os_str().is_empty()) {
+        Some(entry) => named(&places, &entry, handler, root, title),
         None => unnamed(&places, handler, root, title),
     }
 }
 
-fn named(places: &[PathBuf], entry: &str, handler: &str, root: &Path, title: &str) -> Result<PathBuf, Refusal> {
-    let path = Path::new(entry);
-    if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) || entry.contains('\\') {
+fn named(places: &[PathBuf], path: &Path, handler: &str, root: &Path, title: &str) -> Result<PathBuf, Refusal> {
+    let shown = quoted(&path.to_string_lossy());
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside || path.as_os_str().as_bytes().contains(&b'\\') {
         return Err(Refusal::broken(format!(
-            "entry {} must be a file, module or folder inside: write it relative, with '/', without '..'",
-            quoted(entry)
+            "entry {shown} must be a file, module or folder inside: write it relative, with '/', without '..'"
         ))
         .about(title));
     }
     // without `./` and doubled or trailing slashes
     let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
-    let entry = &*path.to_string_lossy();
-    let module = entry.strip_suffix(".py").unwrap_or(entry).replace('.', "/");
+    // a name that is no text is no module's
+    let module = path.to_str().map(|entry| entry.strip_suffix(".py").unwrap_or(entry).replace('.', "/"));
     for place in places {
-        let exact = place.join(entry);
+        let exact = place.join(&path);
         if exact.is_file() {
             return Ok(exact);
         }
         // appended, as a stem may itself contain a dot
-        for stem in [entry, &module] {
-            let file = place.join(format!("{stem}.py"));
-            if file.is_file() {
-                return Ok(file);
+        for stem in [Some(path.as_os_str()), module.as_deref().map(OsStr::new)].into_iter().flatten() {
+            let mut file = place.join(stem).into_os_string();
+            file.push(".py");
+            if Path::new(&file).is_file() {
+                return Ok(file.into());
             }
             if let Some(file) = in_package(&place.join(stem), handler) {
                 return Ok(file);
             }
         }
     }
-    Err(Refusal::broken(format!("has no entry {}: there are {}; name one of them", quoted(entry), contents(root)))
-        .about(title))
+    let shown = quoted(&path.to_string_lossy());
+    Err(Refusal::broken(format!("has no entry {shown}: there are {}; name one of them", contents(root))).about(title))
+}
+
+/// Without white space around it, where it is text.
+fn trimmed(entry: &Path) -> PathBuf {
+    entry.to_str().map_or(entry, |entry| Path::new(entry.trim())).to_path_buf()
 }
 
 /// A folder stands for the module that it is, or else for the usual file in it.
@@ -219,7 +227,7 @@ mod tests {
 
     fn found(files: &[(&str, &str)], entry: Option<&str>) -> Result<String, String> {
         let root = folder(files);
-        find(root.path(), entry, "handler", "zip f.zip")
+        find(root.path(), entry.map(Path::new), "handler", "zip f.zip")
             .map(|path| relative(&path, root.path()))
             .map_err(|refusal| refusal.to_string())
     }

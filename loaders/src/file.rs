@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::unpack::private_folder;
 use crate::{off_thread, places, regular};
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Concern, os_text};
 use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -35,7 +35,7 @@ const NAME_OF_TEXT: &str = "usermodule.py";
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The file: a Python module or a native library.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "os_text::read_option")]
     path: Option<PathBuf>,
     /// The text of the Python module itself.
     #[serde(default)]

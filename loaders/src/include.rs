@@ -34,7 +34,7 @@ impl Include {
     ///
     /// # Errors
     /// Which pattern cannot be used, and why.
-    pub(crate) fn new(patterns: &[String], entry: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn new(patterns: &[String], entry: Option<&Path>) -> Result<Self, String> {
         let (mut plain, mut hidden) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let mut spelled = HashSet::new();
         for pattern in patterns {
@@ -65,12 +65,7 @@ impl Include {
             spelled.extend(names.into_iter().map(OsStr::to_owned));
         }
         let built = |set: GlobSetBuilder| set.build().map_err(|error| format!("cannot be used: {error}"));
-        Ok(Self {
-            plain: built(plain)?,
-            hidden: built(hidden)?,
-            spelled,
-            entry: entry.map(|entry| entry_path(entry.as_ref())),
-        })
+        Ok(Self { plain: built(plain)?, hidden: built(hidden)?, spelled, entry: entry.map(entry_path) })
     }
 
     /// Whether a file is code, by its path below the folder.
@@ -101,8 +96,8 @@ impl Include {
 }
 
 /// Without `./` and doubled slashes.
-fn entry_path(entry: &OsStr) -> OsString {
-    let parts = Path::new(entry).components().filter(|part| *part != Component::CurDir);
+fn entry_path(entry: &Path) -> OsString {
+    let parts = entry.components().filter(|part| *part != Component::CurDir);
     parts.collect::<PathBuf>().into_os_string()
 }
 
@@ -176,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_entry_counts_whatever_its_name() {
-        let include = Include::new(&[], Some("./app/run")).unwrap();
+        let include = Include::new(&[], Some(Path::new("./app/run"))).unwrap();
         assert!(include.counts(Path::new("app/run")) && !include.counts(Path::new("run")));
     }
 

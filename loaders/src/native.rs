@@ -13,7 +13,7 @@ use crate::file::{hash_of, in_place};
 use crate::hash::Remembered;
 use crate::{off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Concern, os_text};
 use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The library, an ELF file such as `libvm.so`.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
 }
 

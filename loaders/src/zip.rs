@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 use crate::unpack::{self, Archive, Limits};
 use crate::{entry, off_thread, places};
 use async_trait::async_trait;
-use runtime_core::config::Concern;
+use runtime_core::config::{Concern, os_text};
 use runtime_core::contract::{Loader, Module, Places, Revision};
 use runtime_core::options::Size;
 use runtime_core::{Entry, Fault, Kind, Site};
@@ -32,14 +32,14 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The zip, a file with its base64 text, or a folder that holds exactly one of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "os_text::read_option")]
     path: Option<PathBuf>,
     /// The base64 text of the zip itself.
     #[serde(default)]
     base64: Option<String>,
     /// The file inside with the entry function: a path, a dotted module or a file's stem.
-    #[serde(default)]
-    entry: Option<String>,
+    #[serde(default, deserialize_with = "os_text::read_option")]
+    entry: Option<PathBuf>,
     /// Entries that the zip may hold.
     #[serde(default = "max_entries")]
     max_entries: u64,
@@ -228,8 +228,7 @@ mod tests {
         let folder = ZipFile::new(config(Some(mount.path())));
         assert_eq!(folder.revision().await.unwrap(), module.revision);
         let text = base64::engine::general_purpose::STANDARD.encode(&bytes);
-        let from_text =
-            ZipFile::new(Config { base64: Some(text), entry: Some("my-fn.lib.a".to_owned()), ..config(None) });
+        let from_text = ZipFile::new(Config { base64: Some(text), entry: Some("my-fn.lib.a".into()), ..config(None) });
         assert_eq!(from_text.revision().await.unwrap(), module.revision);
         let other = from_text.load("handler").await.unwrap();
         assert_eq!(other.entry, other.root.join("my-fn/lib/a.py"));

@@ -7,11 +7,14 @@
 //! ca_file = "/etc/ssl/private-ca.pem"
 //! ```
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 
 use crate::address::{Address, DEFAULT_HOST, DEFAULT_PORT, ParsedUrl, mask_url, parse_url};
 use crate::fault::LinkError;
@@ -37,16 +40,50 @@ pub struct Settings {
     /// The ACL user; without it the server's default user.
     pub username: Option<String>,
     /// A file that holds the name of the ACL user; one line end after it is ignored.
+    #[serde(deserialize_with = "whole_path")]
     pub username_file: Option<PathBuf>,
     /// The password of the user. A file or a secret of the platform is the better place: see `password_file`.
     #[schemars(extend("x-secret" = true))]
     pub password: Option<String>,
     /// A file that holds the password; one line end after it is ignored. It is read again for each new connection, so
     /// that a rotated password is taken up.
+    #[serde(deserialize_with = "whole_path")]
     pub password_file: Option<PathBuf>,
     /// A file with the certificates (PEM) of the authority that signed the server's certificate, for `rediss://`;
     /// without it the system's authorities are trusted.
+    #[serde(deserialize_with = "whole_path")]
     pub ca_file: Option<PathBuf>,
+}
+
+/// A path is bytes: whoever reads the settings may have some that are no UTF-8.
+fn whole_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    struct Whole(PathBuf);
+
+    impl<'de> Deserialize<'de> for Whole {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            from.deserialize_byte_buf(WholeVisitor)
+        }
+    }
+
+    struct WholeVisitor;
+
+    impl Visitor<'_> for WholeVisitor {
+        type Value = Whole;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("path string")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Whole, E> {
+            Ok(Whole(text.into()))
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Whole, E> {
+            Ok(Whole(OsStr::from_bytes(bytes).into()))
+        }
+    }
+
+    Ok(Option::<Whole>::deserialize(from)?.map(|whole| whole.0))
 }
 
 /// Shows which fields are set, never a secret.

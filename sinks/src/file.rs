@@ -15,7 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use runtime_core::config::{Claim, Concern, Hold};
+use runtime_core::config::{Claim, Concern, Hold, os_text};
 use runtime_core::contract::{Output, Sink};
 use runtime_core::registry::Nothing;
 use runtime_core::{Around, Entry, Fault, Kind, Site};
@@ -29,6 +29,7 @@ use crate::stdout::lines;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The file; made if it is not there. Its folder must exist.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
     /// Whether each batch is on the disk before its events count as done.
     #[serde(default)]

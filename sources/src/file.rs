@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use runtime_core::config::{Claim, Concern, Hold};
+use runtime_core::config::{Claim, Concern, Hold, os_text};
 use runtime_core::contract::{Batch, Delivery, Event, Pull, Receipt, Source};
 use runtime_core::options::{Size, Span};
 use runtime_core::registry::Nothing;
@@ -45,6 +45,7 @@ const AHEAD: usize = 2;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The file of JSON lines; `-` is standard input.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
     /// Time between two lines; as fast as possible without it.
     #[serde(default)]

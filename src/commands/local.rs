@@ -6,7 +6,7 @@ use std::path::Path;
 
 use config::Value;
 use runtime_core::config::layers::{Variables, empty, of_variable, put};
-use runtime_core::config::{Problem, Settings, tree};
+use runtime_core::config::{Problem, Settings, os_text, tree};
 use runtime_core::contract::Fault;
 
 use crate::args::FunctionArgs;
@@ -28,7 +28,7 @@ pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &
 
     set(&["isolation"], argument("inline"));
 
-    let path = args.path.to_string_lossy();
+    let path = os_text::text(args.path.as_os_str());
     let loader = loader(&args.path);
     set(&["loader", "use"], argument(loader));
     set(&["loader", "path"], argument(&path));
@@ -41,7 +41,7 @@ pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &
         set(&["handler"], handler);
     }
     let entry = match (&args.entry, variables.get("ZIP_ENTRY_RELATIVE_FILE_PATH")) {
-        (Some(entry), _) => Some(argument(entry)),
+        (Some(entry), _) => Some(argument(&os_text::text(entry))),
         (None, entry) => entry.map(|entry| of_variable("ZIP_ENTRY_RELATIVE_FILE_PATH", entry)),
     };
     if let Some(entry) =

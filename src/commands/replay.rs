@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn an_entry_is_for_folders_and_zips() {
         let entries = |path: &str, against: &str| {
-            let function = FunctionArgs { path: path.into(), handler: None, entry: Some("app".to_owned()) };
+            let function = FunctionArgs { path: path.into(), handler: None, entry: Some("app".into()) };
             versions(&function, Path::new(against)).map(|version| version.entry.is_some())
         };
         assert_eq!(entries("a.zip", "b.py"), [true, false]);

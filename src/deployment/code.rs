@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use loaders::Reason;
-use runtime_core::config::{Problem, tree};
+use runtime_core::config::{Problem, os_text, tree};
 
 use super::{Reader, Set, USER_MODULE, same_meaning};
 
@@ -74,7 +74,7 @@ pub(super) fn choose(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
             return single(reader, module);
         }
         (None, Some(base64)) => Place::Base64(base64),
-        (Some(path), base64) => match (what_is_wrong(Path::new(&path.1)), base64) {
+        (Some(path), base64) => match (what_is_wrong(&os_text::path(&path.1)), base64) {
             (None, base64) => {
                 if let Some((other, _)) = base64 {
                     reader.warnings.push(format!("{other} is ignored: {} names a zip", path.0));
@@ -144,7 +144,7 @@ fn beside_target(reader: &mut Reader<'_>) -> Option<Set> {
     const USED: &str = "ZIP_FILE_PATH";
     const TARGET: &str = "ZIP_TARGET_PATH";
     reader.variables.get(TARGET)?;
-    let path = reader.variables.get(USED).filter(|path| what_is_wrong(Path::new(path)).is_none())?;
+    let path = reader.variables.get(USED).filter(|path| what_is_wrong(&os_text::path(path)).is_none())?;
     reader.warnings.push(format!("{TARGET} is ignored: {USED} names a zip, and it is unpacked into a private folder"));
     let others = ZIP.iter().filter(|name| ![USED, TARGET].contains(name) && reader.variables.get(name).is_some());
     reader.warnings.extend(others.map(|name| same_meaning(name, USED)));
@@ -154,7 +154,7 @@ fn beside_target(reader: &mut Reader<'_>) -> Option<Set> {
 /// Whether there is a single file to fall back to.
 fn has_single(reader: &Reader<'_>) -> bool {
     let named = SINGLE.iter().find_map(|name| reader.variables.get(name));
-    let is_file = |path: &str| Path::new(path).is_file();
+    let is_file = |path: &str| os_text::path(path).is_file();
     match (named, reader.variables.get("PYFILE")) {
         (Some(path), _) => is_file(&path),
         (None, Some(text)) => !is_path(text.trim()) || is_file(text.trim()),
@@ -196,7 +196,7 @@ fn named_single(reader: &mut Reader<'_>) -> Code {
 /// of a module.
 fn is_path(text: &str) -> bool {
     let missing = text.starts_with('/') && text.ends_with(".py") && !text.contains(char::is_whitespace);
-    missing || (!text.contains('\n') && Path::new(text).is_file())
+    missing || (!text.contains('\n') && os_text::path(text).is_file())
 }
 
 /// Why this path is no zip at all, in words; `None` if it is one, if only in part: that is for the loader to judge,

@@ -3,7 +3,7 @@
 use config::{Value, ValueKind};
 use redis_link::Settings;
 use runtime_core::config::layers::{self, PREFIX, Variables, of_variable, put};
-use runtime_core::config::{Section, tree};
+use runtime_core::config::{Section, os_text, tree};
 use runtime_core::contract::Facts;
 
 use super::Reader;
@@ -126,7 +126,10 @@ pub(crate) fn facts(variables: &dyn Variables) -> Facts {
     Facts {
         host: target.as_ref().map(|target| target.host().to_owned()),
         port: target.as_ref().map(redis_link::Target::port),
-        input_key: variables.get("REDIS_INPUT_KEY").or_else(|| Some("metrics".to_owned())),
-        output_key: variables.get("REDIS_OUTPUT_KEY"),
+        input_key: variables
+            .get("REDIS_INPUT_KEY")
+            .or_else(|| Some("metrics".to_owned()))
+            .map(|key| os_text::shown(&key)),
+        output_key: variables.get("REDIS_OUTPUT_KEY").map(|key| os_text::shown(&key)),
     }
 }

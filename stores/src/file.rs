@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::config::settings::StateOptions;
-use runtime_core::config::{Claim, Concern, Hold};
+use runtime_core::config::{Claim, Concern, Hold, os_text};
 use runtime_core::contract::{Found, Saved, StateKey, StateStore, Versioned};
 use runtime_core::options::{Size, Span};
 use runtime_core::{Around, Entry, Fault, Kind, Site};
@@ -37,6 +37,7 @@ mod place;
 pub struct Config {
     /// The file; made if it is not there. Its folder must exist. With `key`, the folder `PATH.d` holds a file for each
     /// value.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
     /// How long a state is kept after its last change, at least 100ms; for good without it.
     #[serde(default)]

@@ -99,7 +99,7 @@ impl Bed {
 }
 
 /// A zip as packers write it.
-fn zip(path: &Path, files: &[(&str, &[u8])]) {
+pub(crate) fn zip(path: &Path, files: &[(&str, &[u8])]) {
     let mut zip = zip::ZipWriter::new(File::create(path).unwrap());
     for (name, content) in files {
         zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();

@@ -17,6 +17,8 @@
 //! * `keyed` - one state for each value found in the events
 //! * `lease` - one of several processes runs a function, the others take over
 //! * `local` - `invoke` and `dev`, without Redis
+//! * `lines` - events that are too long, or no text
+//! * `paths` - names that are no UTF-8
 //! * `init` - new functions
 //! * `replay` - two versions of a function over the same events
 //! * `dlq` - events that failed for good: listed, shown, tried again, deleted
@@ -58,10 +60,12 @@ mod idioms;
 mod init;
 mod keyed;
 mod lease;
+mod lines;
 mod local;
 mod manifests;
 mod native;
 mod output;
+mod paths;
 mod permissions;
 mod poison;
 mod python_errors;

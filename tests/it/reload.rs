@@ -1,5 +1,6 @@
 //! New code takes over while the function runs: nothing is lost, nothing runs twice, a bad version changes nothing.
 
+mod beside;
 mod python;
 mod swaps;
 

@@ -41,7 +41,7 @@ impl Claim {
     #[must_use]
     pub fn file(option: &'static str, hold: Hold, path: &Path) -> Self {
         let thing = format!("file '{}'", path.display());
-        Self::new(option, hold, "file", &located(path).display().to_string(), thing)
+        Self::new(option, hold, "file", &super::os_text::text(located(path).as_os_str()), thing)
     }
 }
 

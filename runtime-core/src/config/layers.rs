@@ -15,7 +15,7 @@ use std::path::Path;
 use config::{ConfigError, Map, Value, ValueKind};
 
 use super::section::Problem;
-use super::tree;
+use super::{os_text, tree};
 use crate::contract::Fault;
 
 /// What the variables of the whole tree begin with.
@@ -29,14 +29,15 @@ pub trait Variables {
     fn names(&self) -> Vec<String>;
 }
 
-/// The environment of this process. Variables that are no UTF-8 do not exist for us.
+/// The environment of this process. A value that is no UTF-8 is what [`os_text`] makes of it; a name that is none is
+/// nobody's of ours.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProcessEnvironment;
 
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the process's environment")]
 impl Variables for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
+        std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| os_text::text(&value))
     }
 
     fn names(&self) -> Vec<String> {

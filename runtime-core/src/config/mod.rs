@@ -8,6 +8,7 @@
 //! ```
 //!
 //! * [`layers`] - reads file and environment, merges, keeps origins; the only place that reads the environment
+//! * [`os_text`] - paths of any bytes as texts of the tree
 //! * [`tree`] - small helpers over the merged tree, masking of secrets
 //! * [`typed`] - a strict deserialiser: text is converted only where it comes from a variable
 //! * [`section`] - one table: all its problems at once, or its typed options
@@ -22,6 +23,7 @@
 pub mod claims;
 mod failures;
 pub mod layers;
+pub mod os_text;
 mod reader;
 pub mod reserved;
 pub mod schema;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::typed::Typed;
-use super::{suggest, tree};
+use super::{os_text, suggest, tree};
 
 /// One mistake, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)?;
+        write!(f, "{}: {}", self.path, os_text::shown(&self.message))?;
         match &self.origin {
             Some(origin) => write!(f, " (from {origin})"),
             None => Ok(()),

@@ -2,6 +2,8 @@
 
 use config::{Map, Value, ValueKind};
 
+use super::os_text;
+
 /// What an option's value is replaced by where it is a secret.
 pub const MASK: &str = "********";
 
@@ -114,7 +116,7 @@ pub fn masked(key: &str, text: &str) -> String {
         return MASK.to_owned();
     }
     let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
-        return text.to_owned();
+        return os_text::shown(text);
     };
     let Some(rest) = rest.strip_prefix("//") else {
         // the one kind of address that goes without them

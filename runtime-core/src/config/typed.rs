@@ -4,12 +4,13 @@
 //! the type that is wanted; text is converted only where it comes from an environment variable, which has no types.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 
 use config::{Value, ValueKind};
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, Unexpected, Visitor};
 
-use super::tree;
+use super::{os_text, tree};
 
 /// A value on its way into a type.
 #[derive(Clone)]
@@ -43,6 +44,18 @@ impl Typed {
     }
 }
 
+impl Typed {
+    /// What a variable says must be text, but for a path.
+    fn must_be_text(&self) -> Result<(), TypeError> {
+        match self.text() {
+            Some(text) if !os_text::is_plain(text) => {
+                Err(TypeError("has bytes that are no UTF-8 text; only a path may have such".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<'de> IntoDeserializer<'de, TypeError> for Typed {
     type Deserializer = Self;
 
@@ -55,6 +68,7 @@ impl<'de> IntoDeserializer<'de, TypeError> for Typed {
 macro_rules! number {
     ($($method:ident $visit:ident $type:ty,)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+            self.must_be_text()?;
             match self.text().map(|text| (text.trim().parse::<$type>(), text)) {
                 Some((Ok(number), _)) => visitor.$visit(number),
                 Some((Err(_), text)) => Err(de::Error::invalid_value(Unexpected::Str(text), &visitor)),
@@ -68,6 +82,7 @@ impl<'de> Deserializer<'de> for Typed {
     type Error = TypeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        self.must_be_text()?;
         match self.0.kind {
             ValueKind::Nil => visitor.visit_unit(),
             ValueKind::Boolean(it) => visitor.visit_bool(it),
@@ -116,6 +131,14 @@ impl<'de> Deserializer<'de> for Typed {
         deserialize_f64 visit_f64 f64,
     }
 
+    /// A path, with all of its bytes.
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        match self.text() {
+            Some(text) => visitor.visit_bytes(os_text::bytes(text).as_bytes()),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let Some(text) = self.text() else {
             return self.deserialize_any(visitor);
@@ -132,6 +155,7 @@ impl<'de> Deserializer<'de> for Typed {
         words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
+        self.must_be_text()?;
         match self.0.kind {
             ValueKind::String(variant) => visitor.visit_enum(variant.into_deserializer()),
             // a word that is spelled as a number is one in TOML
@@ -143,6 +167,6 @@ impl<'de> Deserializer<'de> for Typed {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct map struct identifier ignored_any
+        i128 u128 char str string bytes unit unit_struct tuple tuple_struct map struct identifier ignored_any
     }
 }

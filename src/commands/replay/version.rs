@@ -1,5 +1,6 @@
 //! One of the two versions, seen from outside: a child process, what it is given, and what it answers.
 
+use std::ffi::OsString;
 use std::io::{self, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -65,8 +66,11 @@ impl<'a> Version<'a> {
         let broken = |error: io::Error| Fault::internal(format!("no process for '{name}'")).caused_by(error);
         let mut command = Command::new(std::env::current_exe().map_err(broken)?);
         command.args(["replay", "--answer"]);
-        for (option, value) in [("--handler", &function.handler), ("--entry", &function.entry)] {
-            command.args(value.iter().map(|value| format!("{option}={value}")));
+        command.args(function.handler.iter().map(|handler| format!("--handler={handler}")));
+        if let Some(entry) = &function.entry {
+            let mut option = OsString::from("--entry=");
+            option.push(entry);
+            command.arg(option);
         }
         command.args(facts.iter().map(|fact| format!("--context={fact}")));
         command.arg("--").arg(&function.path);

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use runtime_core::config::{Claim, Concern, Hold};
+use runtime_core::config::{Claim, Concern, Hold, os_text};
 use runtime_core::contract::{DeadLetters, Filed, Letter};
 use runtime_core::registry::Nothing;
 use runtime_core::{Around, Entry, Fault, Kind, Site};
@@ -36,6 +36,7 @@ mod lines;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The file; made with the first letter. Its folder must exist.
+    #[serde(deserialize_with = "os_text::read")]
     path: PathBuf,
 }
 

@@ -77,6 +77,83 @@ fn asked_for_beside_a_zip() {
     assert_eq!(bed.result(both().env("PYFILE_OR_ZIP", "zip")), r#""zip""#);
 }
 
+/// A wheel, which needs neither a build nor a network, whose module says its version.
+fn wheel(bed: &Bed, version: u32) {
+    let info = |file: &str| format!("tiny-{version}.0.dist-info/{file}");
+    let files = [
+        ("tiny.py".to_owned(), format!("VERSION = {version}\n")),
+        (info("METADATA"), format!("Metadata-Version: 2.1\nName: tiny\nVersion: {version}.0\n")),
+        (info("WHEEL"), "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned()),
+        (info("RECORD"), String::new()),
+    ];
+    let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    zip(&bed.put(&format!("wheels/tiny-{version}.0-py3-none-any.whl"), ""), &files);
+}
+
+#[test]
+fn requirements_follow_what_they_include() {
+    let bed = Bed::new();
+    for version in [1, 2, 3] {
+        wheel(&bed, version);
+    }
+    create_dir(bed.path("tmp")).unwrap();
+    let requirements = bed.put("requirements.txt", "-r parts/${WHICH}.txt\n");
+    bed.put(
+        "parts/base.txt",
+        "--no-index\n--find-links ../wheels \\\n  # where they are\n--requirement=wanted.txt\n-c limits.txt\n",
+    );
+    bed.put("parts/wanted.txt", "tiny\n");
+    let text = "from tiny import VERSION\n\ndef handler(input, context):\n    return VERSION\n";
+    let installed = || {
+        let gaugefn = bed.gaugefn().env("PYFILE", text).env("NEW_REQUIREMENTS", &requirements);
+        bed.result(gaugefn.env("WHICH", "base").env("TMPDIR", bed.path("tmp")))
+    };
+    for version in ["1", "3", "2"] {
+        bed.put("parts/limits.txt", format!("tiny<={version}.0\n"));
+        assert_eq!(installed(), version);
+    }
+    bed.put("parts/wanted.txt", "tiny==1.0\n");
+    assert_eq!(installed(), "1");
+}
+
+#[test]
+fn the_surroundings_settings_of_pip_say_where_from_and_not_where_to() {
+    let bed = Bed::new();
+    wheel(&bed, 1);
+    let requirements = bed.put("requirements.txt", "tiny\n");
+    let text = "from tiny import VERSION\n\ndef handler(input, context):\n    return VERSION\n";
+    let elsewhere = bed.path("elsewhere");
+    let places = format!(
+        "user = true\nrequire-virtualenv = true\ndry-run = true\ntarget = {0}\nprefix = {0}\nroot = {0}\n",
+        elsewhere.display()
+    );
+    let links = format!("no-index = true\nfind-links = {}\n", bed.path("wheels").display());
+    let both = bed.put("both.conf", format!("[global]\n{links}[install]\n{places}"));
+    bed.put("home/.config/pip/pip.conf", format!("[global]\n{links}{places}"));
+    let with = |number: usize, set: &[(&str, &std::path::Path)]| {
+        let tmp = bed.path(&format!("tmp{number}"));
+        create_dir(&tmp).unwrap();
+        let gaugefn = bed.gaugefn().env("PYFILE", text).env("NEW_REQUIREMENTS", &requirements).env("TMPDIR", tmp);
+        bed.result(set.iter().fold(gaugefn, |gaugefn, (name, value)| gaugefn.env(name, value)))
+    };
+    let (one, wheels) = (std::path::Path::new("1"), bed.path("wheels"));
+    assert_eq!(with(0, &[("PIP_CONFIG_FILE", &both)]), "1");
+    assert_eq!(with(1, &[("HOME", &bed.path("home"))]), "1");
+    let variables = [
+        ("PIP_NO_INDEX", one),
+        ("PIP_FIND_LINKS", &wheels),
+        ("PIP_USER", one),
+        ("PIP_REQUIRE_VIRTUALENV", one),
+        ("PIP_DRY_RUN", one),
+        ("PIP_TARGET", &elsewhere),
+        ("PIP_PREFIX", &elsewhere),
+        ("PIP_ROOT", &elsewhere),
+        ("PYTHONUSERBASE", &elsewhere),
+    ];
+    assert_eq!(with(2, &variables), "1");
+    assert!(!elsewhere.exists());
+}
+
 #[test]
 fn requirements_are_installed_first() {
     let bed = Bed::new();
