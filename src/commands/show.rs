@@ -120,7 +120,7 @@ fn toml_text(key: &str, value: &Value, property: &serde_json::Value) -> String {
     match &value.kind {
         ValueKind::String(text) if types.contains("array") && tree::from_variable(value) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            let parts: Vec<_> = parts.map(|part| toml::Value::String(part.to_owned()).to_string()).collect();
+            let parts: Vec<_> = parts.map(|part| toml::Value::String(tree::masked(key, part)).to_string()).collect();
             format!("[{}]", parts.join(", "))
         }
         ValueKind::String(text) if plain && tree::from_variable(value) && !tree::is_secret(key) => text.clone(),

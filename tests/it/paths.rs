@@ -18,7 +18,7 @@ fn odd(name: &str) -> OsString {
 }
 
 /// Says where it is, byte by byte.
-const FUNCTION: &str = "import os\n\ndef handler(input, context):\n    return [os.fsencode(__file__).hex(), input]\n";
+const FUNCTION: &str = "import os\n\ndef handler(input, context):\n    context.env['n'] = 1\n    return [os.fsencode(__file__).hex(), input]\n";
 
 /// A folder of such a name.
 struct Yard {
