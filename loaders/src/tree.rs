@@ -238,12 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn a_subfolder_of_somebody_else_is_passed_over() {
+    fn a_subfolder_that_cannot_be_read_is_passed_over() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         write(root.join("main.py"), "").unwrap();
         create_dir(root.join("lost")).unwrap();
-        fs::set_permissions(root.join("lost"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("lost"), fs::Permissions::from_mode(0o000)).unwrap();
+        // root reads it all the same, and finds nothing
         assert_eq!(tree(root, &[]).found().unwrap().files, [root.join("main.py")]);
         fs::set_permissions(root.join("lost"), fs::Permissions::from_mode(0o700)).unwrap();
     }

@@ -246,7 +246,7 @@ fn read(input: impl Read, name: &str, max: u64, chunks: &mpsc::Sender<Vec<Line>>
             }
             size = 0;
         }
-        match lines.next() {
+        match lines.read_line() {
             Ok(Some(line)) => {
                 size += line.text.len();
                 let event = Event::new(format!("{name}:{}", line.number), line.text);

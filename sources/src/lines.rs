@@ -66,7 +66,7 @@ impl<R: Read> Lines<R> {
     ///
     /// # Errors
     /// The input cannot be read, or holds no lines of text at all.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    pub fn read_line(&mut self) -> io::Result<Option<Line>> {
         loop {
             if self.offset == 0 {
                 self.begin()?;
@@ -137,7 +137,7 @@ mod tests {
     fn all(text: &[u8], max: u64) -> Vec<(u64, String, Option<String>)> {
         let mut lines = Lines::new(text, max);
         let mut found = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = lines.read_line().unwrap() {
             found.push((line.number, String::from_utf8_lossy(&line.text).into_owned(), line.flaw));
         }
         found
@@ -189,16 +189,16 @@ mod tests {
     #[test]
     fn a_line_without_end_takes_no_memory() {
         let mut lines = Lines::new(io::repeat(b'x').take(256 << 20).chain(&b"\n2\n"[..]), 1 << 20);
-        let first = lines.next().unwrap().unwrap();
+        let first = lines.read_line().unwrap().unwrap();
         assert_eq!((first.text.len() as u64, first.text.capacity() as u64), (KEPT, KEPT));
         assert!(first.flaw.unwrap().contains("line 1 at byte 0 has 268435457 bytes"));
-        assert_eq!(lines.next().unwrap().unwrap().text, b"2");
+        assert_eq!(lines.read_line().unwrap().unwrap().text, b"2");
     }
 
     #[test]
     fn what_is_no_text_is_said() {
         for (start, word) in [(&b"\x1f\x8b\x08\0"[..], "gzip"), (b"\xff\xfe1\0", "UTF-16"), (b"PK\x03\x04", "a zip")] {
-            let error = Lines::new(start, 100).next().unwrap_err();
+            let error = Lines::new(start, 100).read_line().unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

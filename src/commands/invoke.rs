@@ -171,7 +171,7 @@ fn read(lines: &mut Lines, batch: usize) -> Result<Vec<Event>, Fault> {
     let mut events: Vec<Event> = Vec::new();
     let mut size = 0;
     while events.len() < batch && size < MAX_PAYLOAD {
-        let line = lines.next().map_err(|error| Fault::file("the events cannot be read").caused_by(error))?;
+        let line = lines.read_line().map_err(|error| Fault::file("the events cannot be read").caused_by(error))?;
         let Some(line) = line else { break };
         size += line.text.len() as u64;
         let (event, flaw) = (Event::new(line.number.to_string(), line.text.trim_ascii().to_vec()), line.flaw);

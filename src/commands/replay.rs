@@ -167,7 +167,7 @@ struct Fed {
 fn feed(mut lines: invoke::Lines, mut inputs: [ChildStdin; 2], numbers: &SyncSender<Result<Fed, Fault>>) {
     let mut given = 0;
     loop {
-        let line = match lines.next() {
+        let line = match lines.read_line() {
             Ok(Some(line)) => line,
             Ok(None) => return,
             Err(error) => {
