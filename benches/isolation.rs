@@ -95,7 +95,7 @@ async fn measure(main_thread: &MainThread, library: Option<PathBuf>) {
         let what = format!("{executor}, 3 bytes, one, with a timeout");
         (inline, limited) = row(&what, main_thread, inline, limited, 3, 1).await;
         for mut function in [inline, worker, limited] {
-            function.close().await.unwrap();
+            function.close(Duration::from_secs(10)).await.unwrap();
         }
     }
     keeping(main_thread, folder.path()).await;
@@ -136,7 +136,7 @@ async fn keeping(main_thread: &MainThread, folder: &Path) {
         "python, 1 KB of state kept, batches of 100"
     );
     for mut function in [live, kept] {
-        function.close().await.unwrap();
+        function.close(Duration::from_secs(10)).await.unwrap();
     }
 }
 
@@ -249,6 +249,7 @@ fn apart(executor: &'static str, timeout: Option<Duration>) -> Box<dyn Executor>
         standby: Standby::None,
         memory_limit: None,
         recycle: Recycle::default(),
+        farewell: Duration::from_secs(10),
     };
     Processes::new().executor(workers).unwrap()
 }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::{Value, ValueKind};
 // a crate that nobody names is not linked, and its components are not registered
@@ -40,7 +40,7 @@ fn main() {
                 println!("{what:<44}{median:>10.2} µs/event {:>17}", format!("{least:.2}–{most:.2}"));
             }
         }
-        function.close().await.unwrap();
+        function.close(Duration::from_secs(10)).await.unwrap();
     });
     runtime.block_on(measured).unwrap();
 }

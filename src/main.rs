@@ -3,6 +3,7 @@
 //! The first thread belongs to user code (Python's signals insist on it); everything of ours runs on tokio's threads.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use runtime_core::config::layers::ProcessEnvironment;
@@ -21,6 +22,9 @@ mod stdio;
 
 /// Wrong usage, from `sysexits.h`.
 const USAGE: u8 = 64;
+
+/// How long the first thread may take to be free, once there is nothing more to do.
+const HELD: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = match args::Args::try_parse() {
@@ -56,8 +60,14 @@ fn main() -> ExitCode {
         },
     };
     let command = runtime.spawn(async move {
+        let leave = context.leave;
         let code = commands::run(args.command, context).await;
         main_thread.close();
+        tokio::spawn(async move {
+            // user code may hold the first thread for ever: it has had its time to end
+            tokio::time::sleep(HELD).await;
+            leave(code)
+        });
         code
     });
     if let Err(error) = desk.serve() {

@@ -9,8 +9,10 @@
 //! * `python` - a Python function in this process (feature `python`)
 //!
 //! [`worker`] puts any of them into a process of its own (feature `worker`). `kept` is what they do where a store keeps
-//! their states.
+//! their states, `forked` what they do in a child that user code has forked.
 
+#[cfg(any(feature = "native", feature = "python"))]
+mod forked;
 #[cfg(any(feature = "native", feature = "python"))]
 mod kept;
 #[cfg(feature = "native")]

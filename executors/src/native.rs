@@ -24,6 +24,8 @@ use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::forked;
+
 /// It has no options.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,9 +53,13 @@ inventory::submit!(Entry::of::<Native>());
 impl Executor for Native {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
         let module = module.ok_or_else(|| Fault::internal("executor 'native' was given no module"))?;
+        forked::begin();
         // constructors of a library may take their time
         let loaded = tokio::task::spawn_blocking(move || {
-            let function = library::load(&module.entry, &brief.handler)?;
+            let function = library::load(&module.entry, &brief.handler);
+            // by a constructor
+            forked::leave_if_child();
+            let function = function?;
             call::NativeFunction::start(function, host::describe(&brief, module.modified))
         });
         let function =

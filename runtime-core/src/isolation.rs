@@ -26,6 +26,8 @@ pub struct Workers {
     pub memory_limit: Option<u64>,
     /// When one is replaced by plan.
     pub recycle: Recycle,
+    /// How long one that was replaced may take to end.
+    pub farewell: Duration,
 }
 
 /// When a worker is replaced by plan.
@@ -56,6 +58,7 @@ impl Workers {
                 resident: options.max_resident.map(|size| size.0),
                 age: options.max_age.map(|span| span.0),
             },
+            farewell: options.farewell(),
         }
     }
 }

@@ -71,7 +71,7 @@ async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fa
                 Err(fault) => tracing::debug!("{}", fault.chain()),
             }
         }
-        if let Err(fault) = parts.function.close().await {
+        if let Err(fault) = parts.function.close(function.options.drain.0).await {
             failed("", fault);
         }
     }

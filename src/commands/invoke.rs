@@ -51,8 +51,8 @@ pub(super) async fn invoke(
     let [function] = settings.functions.as_slice() else {
         return refuse(&Fault::internal("not exactly one function"));
     };
-    let mut function = match assemble(function, &around, &Board::default()).await {
-        Ok(parts) => parts.function,
+    let (mut function, drain) = match assemble(function, &around, &Board::default()).await {
+        Ok(parts) => (parts.function, parts.drain),
         Err(fault) => return refuse(&fault),
     };
     let batch = if event.is_some_and(|path| path != Path::new("-")) { BATCH } else { 1 };
@@ -67,7 +67,7 @@ pub(super) async fn invoke(
     {
         result = Err(fault);
     }
-    if let Err(fault) = function.close().await {
+    if let Err(fault) = function.close(drain).await {
         return refuse(&fault);
     }
     match result {

@@ -25,6 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 /// Files in which `unsafe` may stand, with the reason.
 const UNSAFE: &[(&str, &str)] = &[
     ("executors/src/python/interpreter.rs", "pyo3 has no safe face for PyConfig"),
+    ("executors/src/forked.rs", "a forked child ends without what is its parent's"),
     ("executors/src/native/instance.rs", "calls into libraries"),
     ("executors/src/native/host.rs", "calls from libraries"),
     ("executors/src/native/library.rs", "loads libraries"),

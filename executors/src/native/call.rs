@@ -8,11 +8,13 @@ use async_trait::async_trait;
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::host::Described;
 use super::instance::Instance;
 use super::library::Exported;
 use super::state::Told;
+use crate::forked;
 
 /// As a process's first thread has it on Linux.
 const STACK: usize = 8 << 20;
@@ -38,6 +40,13 @@ fn soon<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// What the library makes of it, in this process: a child that it has forked ends here.
+fn at_home<T>(work: impl FnOnce() -> T) -> T {
+    let made = work();
+    forked::leave_if_child();
+    made
+}
+
 enum Job {
     Invoke { events: Vec<Event>, call: Call, reply: oneshot::Sender<Answer> },
     Save { reply: oneshot::Sender<Result<Told, Fault>> },
@@ -58,18 +67,18 @@ impl NativeFunction {
     pub(super) fn start(exported: Exported, host: Described) -> Result<Self, Fault> {
         let (jobs, received) = mpsc::channel();
         let work = move || {
-            let mut instance = Instance::open(exported, host);
+            let mut instance = at_home(|| Instance::open(exported, host));
             // an error means that nobody is left to ask: the next look tells
             while let Some(job) = soon(|| received.try_recv().ok()).or_else(|| received.recv().ok()) {
                 // who does not wait any more is ending
                 match job {
                     Job::Invoke { events, call, reply } => {
-                        let _ = reply.send((instance.invoke(&events, &call), events));
+                        let _ = reply.send((at_home(|| instance.invoke(&events, &call)), events));
                     }
-                    Job::Save { reply } => drop(reply.send(instance.hand_over())),
-                    Job::Load { env, reply } => drop(reply.send(instance.take_over(&env))),
+                    Job::Save { reply } => drop(reply.send(at_home(|| instance.hand_over()))),
+                    Job::Load { env, reply } => drop(reply.send(at_home(|| instance.take_over(&env)))),
                     Job::Close { reply } => {
-                        drop(instance);
+                        at_home(|| drop(instance));
                         let _ = reply.send(());
                         return;
                     }
@@ -119,7 +128,13 @@ impl Function for NativeFunction {
         }
     }
 
-    async fn close(&mut self) -> Result<(), Fault> {
-        self.ask(|reply| Job::Close { reply }).await
+    /// Nothing can end it but its process.
+    async fn close(&mut self, within: Duration) -> Result<(), Fault> {
+        timeout(within, self.ask(|reply| Job::Close { reply })).await.unwrap_or_else(|_| {
+            Err(Fault::function(format!(
+                "the library has not closed its instance within {:.1}s, and is left with it",
+                within.as_secs_f64()
+            )))
+        })
     }
 }

@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 use super::host::Described;
 use super::library::Exported;
 use super::state::{self, Told};
+use crate::forked;
 use crate::kept::{Called, Kept, Live, Mark, Saved};
 
 /// What a library without `save` loses, where it may have a state.
@@ -94,6 +95,8 @@ impl Instance {
         if let Some(call) = self.function.call {
             // SAFETY: everything in the batch lives until after `release`; this thread is the only one that calls
             unsafe { call(self.pointer, &raw const batch) };
+            // before anybody is told of the outcomes
+            forked::leave_if_child();
         }
         let answer = read(outcomes);
         if let Some(release) = self.function.release {

@@ -2,7 +2,10 @@
 
 import importlib
 import os
+import sys
 import traceback
+
+import _gaugefn_records
 
 # How the files of the runtime itself are named in tracebacks.
 OWN = "<gaugefn>"
@@ -35,6 +38,55 @@ async def _whole(awaitable):
 
 
 def end():
+    """What Python does at its end, in its order."""
+    raised = None
+    for step in _end_loop, _end_threads, _end_functions:
+        try:
+            step()
+        except BaseException as error:
+            # a child that was forked for its end alone
+            leave_if_child(error)
+            raised = raised or error
+    if raised is not None:
+        raise raised
+
+
+def _end_threads():
+    """Waits for the jobs of pools, and for all threads that are no daemons."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+
+
+def _end_functions():
+    import atexit
+
+    atexit._run_exitfuncs()
+
+
+def holding_up():
+    """Where those threads are that hold up the end, in words to be appended."""
+    import threading
+
+    def place(thread):
+        frame = sys._current_frames().get(thread.ident)
+        while frame is not None and _aside(frame.f_code.co_filename):
+            frame = frame.f_back
+        return f" at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}" if frame else ""
+
+    here, main = threading.current_thread(), threading.main_thread()
+    found = place(main)
+    if found:
+        return f"; it is{found}"
+    others = [thread for thread in threading.enumerate() if thread not in (here, main) and not thread.daemon]
+    return "".join(f"; thread '{thread.name}' is{place(thread) or ' running'}" for thread in others)
+
+
+def _aside(filename):
+    return filename.startswith("<") or filename.startswith(os.path.dirname(os.__file__))
+
+
+def _end_loop():
     """Ends the event loop as asyncio.run() would."""
     global _loop
     loop, _loop = _loop, None
@@ -52,6 +104,42 @@ def end():
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()
+
+
+# Who loads the function. Its own names: a function may put something else in the place of the module's.
+_getpid, _exit = os.getpid, os._exit
+_HOME = _getpid()
+
+
+def leave_if_child(error=None):
+    """Ends a child that the function has forked: it must not answer for its parent."""
+    if _getpid() != _HOME:
+        _exit(last_words(error))
+
+
+def last_words(error):
+    """What Python does where the last line of a forked child has run, or raised this error: the exit code."""
+    _gaugefn_records.forked()
+    code, text = 0, ""
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is None:
+            code = 0
+        elif not isinstance(code, int):
+            code, text = 1, f"{code}\n"
+    elif error is not None:
+        code, text = 1, describe(error, "")[1]
+    # streams of the child's own may be closed
+    try:
+        sys.stderr.write(text)
+    except Exception:
+        pass
+    for stream in sys.stdout, sys.stderr:
+        try:
+            stream.flush()
+        except Exception:
+            pass
+    return code & 0xFF
 
 
 def describe(error, root):

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,10 +16,12 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Returned};
 use runtime_core::main_thread::MainThread;
+use tokio::time::sleep;
 
 use super::keeping::Keeping;
 use super::memory::{Key, Memory};
 use super::{records, state};
+use crate::forked;
 use crate::kept::Kept;
 
 /// Runs `job` on the main thread; a panic in it does not take that thread down.
@@ -26,7 +29,24 @@ pub(super) async fn guarded<T: Send + 'static>(
     main_thread: &MainThread,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    main_thread.run(move || catch_unwind(AssertUnwindSafe(job)).map_err(|panic| panicked(&*panic))).await?
+    let at_home = move || {
+        let done = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| panicked(&*panic));
+        if forked::is_child() {
+            Python::attach(|py| leave(py, None));
+        }
+        done
+    };
+    main_thread.run(at_home).await?
+}
+
+/// Ends a child that user code has forked, as Python would where the child's last line has run or raised.
+fn leave(py: Python<'_>, error: Option<&PyErr>) -> ! {
+    let error = error.map(|error| error.value(py));
+    let code = py
+        .import("_gaugefn_call")
+        .and_then(|call| call.call_method1("last_words", (error,)))
+        .and_then(|code| code.extract::<i32>());
+    forked::leave(code.unwrap_or(1))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Fault {
@@ -99,6 +119,10 @@ impl Parts {
             let _ = self.finish.call0(py);
             returned
         }));
+        if forked::is_child() {
+            // by what became of the result
+            leave(py, None);
+        }
         records::enter("");
         returned.unwrap_or_else(|panic| Returned::Failed(panicked(&*panic)))
     }
@@ -125,6 +149,9 @@ impl Parts {
             .call1(py, (context, &event.id, event.attempt, seconds))
             .and_then(|_| self.handler.bind(py).call1((input, context)))
             .and_then(|result| self.settled(result));
+        if forked::is_child() {
+            leave(py, called.as_ref().err());
+        }
         // whatever the call has made of it, and also where it failed
         let called = match memory.leave(key) {
             Ok(()) => called,
@@ -240,11 +267,25 @@ impl Parts {
     fn end(&self) -> Result<(), Fault> {
         Python::attach(|py| {
             let ended = self.call.call_method0(py, "end");
-            let exited = py.import("atexit").and_then(|atexit| atexit.call_method0("_run_exitfuncs").map(drop));
             let finished = self.records.call_method0(py, "finish_all");
-            let errors = [ended.map(drop), exited, finished.map(drop)].into_iter().filter_map(Result::err);
-            errors.map(|error| self.fault(py, error)).next().map_or(Ok(()), Err)
+            ended.and(finished).map(drop).map_err(|error| self.fault(py, error))
         })
+    }
+
+    /// Where the threads are that hold up the end, if that can be told at the moment.
+    fn holding_up(self: &Arc<Self>) -> String {
+        /// Whoever holds the GIL for longer is not going to let it go.
+        const SOON: Duration = Duration::from_millis(300);
+        let (told, place) = mpsc::channel();
+        let parts = Arc::clone(self);
+        let ask = move || {
+            let found =
+                Python::attach(|py| parts.call.call_method0(py, "holding_up").and_then(|found| found.extract(py)));
+            // nobody may be waiting any more
+            let _ = told.send(found.unwrap_or_default());
+        };
+        drop(thread::spawn(ask));
+        place.recv_timeout(SOON).unwrap_or_default()
     }
 }
 
@@ -253,6 +294,7 @@ pub(super) struct PythonFunction {
     parts: Arc<Parts>,
     /// Goes on with newer versions.
     memory: Arc<Memory>,
+    function: Arc<str>,
     main_thread: MainThread,
     /// How long `context.env` was after the last batch.
     entries: Arc<AtomicUsize>,
@@ -281,7 +323,8 @@ impl PythonFunction {
             memory: Arc::new(memory),
             main_thread,
             entries: Arc::default(),
-            kept: Arc::new(Mutex::new(Kept::new(function))),
+            kept: Arc::new(Mutex::new(Kept::new(Arc::clone(&function)))),
+            function,
             apart,
             _keep: keep,
         }
@@ -369,12 +412,37 @@ impl Function for PythonFunction {
     }
 
     /// The interpreter goes on, with what the version has registered for its end.
-    async fn retire(&mut self) -> Result<(), Fault> {
+    async fn retire(&mut self, _within: Duration) -> Result<(), Fault> {
         Ok(())
     }
 
-    async fn close(&mut self) -> Result<(), Fault> {
-        let parts = self.parts.clone();
-        guarded(&self.main_thread, move || parts.end()).await?
+    /// Nothing can end it but its process. Where the caller is on the main thread itself it is not heard of the end of
+    /// the time, but it is said.
+    async fn close(&mut self, within: Duration) -> Result<(), Fault> {
+        let (parts, watched, function) = (self.parts.clone(), self.parts.clone(), Arc::clone(&self.function));
+        let (ended, end) = mpsc::channel::<()>();
+        let watch = move || {
+            if let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(within) {
+                let place = watched.holding_up();
+                tracing::warn!(
+                    %function,
+                    "its end takes longer than {:.1}s and is not waited for: an atexit function, or a thread that is no \
+                     daemon, goes on{place}", within.as_secs_f64()
+                );
+            }
+        };
+        // in a worker the parent does that
+        if within < Duration::MAX {
+            drop(thread::spawn(watch));
+        }
+        let ending = guarded(&self.main_thread, move || parts.end());
+        tokio::select! {
+            result = ending => {
+                drop(ended);
+                result?
+            }
+            // after what is said of it
+            () = sleep(within.saturating_add(Duration::from_millis(400))) => Ok(()),
+        }
     }
 }

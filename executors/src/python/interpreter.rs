@@ -16,6 +16,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use runtime_core::Fault;
 
+use crate::forked;
+
 /// The version of the Python that this binary was built with, such as `3.11.7`.
 const BUILT_WITH: &str = env!("GAUGEFN_PYTHON_VERSION");
 
@@ -39,6 +41,8 @@ pub(super) fn start(executable: &Path) -> Result<(), Fault> {
         }
         None => {
             check_library()?;
+            // Python runs user code by starting: `.pth` files, `sitecustomize`
+            forked::begin();
             initialize(executable)?;
             *started = Some(executable.to_owned());
         }

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from _gaugefn_call import describe
+from _gaugefn_call import describe, leave_if_child
 
 
 class Refused(Exception):
@@ -164,8 +164,11 @@ def _import(entry, root, wanted):
     importlib.invalidate_caches()
     try:
         name = _importable_name(entry, root)
-        return importlib.import_module(name) if name else _import_by_path(entry)
+        module = importlib.import_module(name) if name else _import_by_path(entry)
+        leave_if_child()
+        return module
     except BaseException as error:
+        leave_if_child(error)
         raise _refusal(error, entry, root, wanted) from None
 
 

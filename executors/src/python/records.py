@@ -96,14 +96,19 @@ def _after_fork_in_parent():
 
 def _after_fork_in_child():
     """A pool ends its workers by SIGTERM; the runtime's handlers, which mean to drain, must not swallow it there."""
-    global _forked
-    _forked = True
-    _tell_forked()
+    forked()
     for number, usual in _USUAL.items():
         # None: a handler that is not Python's
         if signal.getsignal(number) in (None, signal.SIG_DFL):
             signal.signal(number, usual)
     signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
+
+
+def forked():
+    """This is a child, also where a library has forked it without telling Python."""
+    global _forked
+    _forked = True
+    _tell_forked()
 
 
 def _text(lines):

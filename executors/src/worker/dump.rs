@@ -78,10 +78,48 @@ pub fn innermost(report: &str) -> Option<String> {
         .find(|thread| thread.starts_with("Current thread"))
         .or_else(|| report.split("\n\n").last())?;
     let frames: Vec<_> = main.lines().filter_map(frame_of).collect();
-    // Python's own files and installed packages at the top of the stack are how the function waits, not where
-    let own = |(file, _, _): &&(&str, &str, &str)| !file.contains("/lib/python3") && !file.starts_with('<');
-    let (file, line, name) = frames.iter().find(own).or(frames.first())?;
+    let (file, line, name) = frames.iter().find(|(file, _, _)| is_own(file)).or(frames.first())?;
     Some(format!("{file}:{line} in {name}"))
+}
+
+/// What a process that is loading, or that is to end, does according to a text of `faulthandler`: "at /opt/f.py:7 in job".
+/// Where the thread that was asked waits for others, it is what those do.
+#[must_use]
+pub fn doing(report: &str) -> Option<String> {
+    let (mut current, mut others, mut ends) = (None, Vec::new(), None);
+    for thread in report.split("\n\n") {
+        let frames: Vec<_> = thread.lines().filter_map(frame_of).collect();
+        let own = frames
+            .iter()
+            .find(|(file, _, _)| is_own(file))
+            .map(|(file, line, name)| format!("{file}:{line} in {name}"));
+        if let Some((_, words)) = ENDS.iter().find(|(name, _)| frames.iter().any(|frame| frame.2 == *name)) {
+            (current, ends) = (own, Some(*words));
+        } else if thread.starts_with("Current thread") {
+            current = own;
+        } else {
+            others.extend(own);
+        }
+    }
+    others.sort();
+    others.dedup();
+    let places = if ends.is_some() && current.is_none() { others } else { Vec::from_iter(current) };
+    match (places.as_slice(), ends) {
+        ([], ends) => ends.map(str::to_owned).or_else(|| innermost(report).map(|place| format!("at {place}"))),
+        (places, _) => Some(format!("at {}", places.join(", "))),
+    }
+}
+
+/// The steps of a Python function's end, as `call.py` names them, in words.
+const ENDS: [(&str, &str); 3] = [
+    ("_end_loop", "ending its event loop"),
+    ("_end_threads", "waiting for its threads"),
+    ("_end_functions", "in an atexit function"),
+];
+
+/// Python's own files and installed packages at the top of a stack are how the function waits, not where.
+fn is_own(file: &str) -> bool {
+    !file.contains("/lib/python3") && !file.starts_with('<')
 }
 
 /// File, line and name of one line of such a text.
@@ -111,5 +149,25 @@ mod tests {
             "better than nothing"
         );
         assert_eq!(innermost("no stack"), None);
+    }
+
+    #[test]
+    fn what_holds_up_an_end_is_read_off_a_dump() {
+        let end = |step: &str, frames: &str| {
+            format!(
+                "Thread 0x00007f (most recent call first):\n  File \"/usr/lib/python3.11/threading.py\", line 5 in wait\n  \
+                 File \"/opt/f.py\", line 7 in job\n\n\
+                 Current thread 0x00008f (most recent call first):\n{frames}  File \"<gaugefn>/call.py\", line 9 in {step}\n"
+            )
+        };
+        let library = "  File \"/usr/lib/python3.11/threading.py\", line 9 in _shutdown\n";
+        assert_eq!(doing(&end("_end_threads", library)).as_deref(), Some("at /opt/f.py:7 in job"));
+        let own = "  File \"/opt/f.py\", line 3 in bye\n";
+        assert_eq!(doing(&end("_end_functions", own)).as_deref(), Some("at /opt/f.py:3 in bye"));
+        let report = end("_end_functions", "").split_once("\n\n").unwrap().1.to_owned();
+        assert_eq!(doing(&report).as_deref(), Some("in an atexit function"));
+        let loading = format!("Current thread 0x00008f (most recent call first):\n{own}");
+        assert_eq!(doing(&loading).as_deref(), Some("at /opt/f.py:3 in bye"));
+        assert_eq!(doing(""), None);
     }
 }

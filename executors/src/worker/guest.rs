@@ -12,7 +12,7 @@ mod speech;
 use std::io::Write;
 use std::os::unix::net::UnixStream as BlockingSocket;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runtime_core::config::Section;
 use runtime_core::contract::{Call, Executor, Function, Legacy, Observer, Outcome};
@@ -112,7 +112,8 @@ impl Guest {
                 }
                 Kind::Close => {
                     if let Some(function) = &mut self.function
-                        && let Err(fault) = function.close().await
+                        // the parent knows how long
+                        && let Err(fault) = function.close(Duration::MAX).await
                     {
                         tracing::error!("function not closed cleanly: {}", fault.chain());
                     }

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! * `worker` - one process: started, asked, killed
+//! * `pool` - what is kept ready, and what is on its way out
 //! * `slot` - one place for a worker: replaced when it ends, recycled by plan
 //! * `given` - a batch that a slot has
 //! * `function` - the engine's view: one slot or several
@@ -16,10 +17,12 @@
 mod ears;
 mod function;
 mod given;
+mod pool;
 mod slot;
 mod worker;
 
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,13 +31,12 @@ use runtime_core::config::settings::Standby;
 use runtime_core::contract::{Brief, Executor, Function, Module};
 use runtime_core::isolation::{Isolate, Workers};
 use runtime_core::pointer::Pointer;
-use tokio::task::JoinHandle;
 
 use super::protocol::Prepare;
 use super::reap;
 use function::Apart as ApartFunction;
+use pool::Pool;
 use slot::Slot;
-use worker::Worker;
 
 /// How often the statuses of processes are taken that nobody waits for.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -67,7 +69,7 @@ impl Isolate for Processes {
             });
         });
         let plan = Arc::new(Plan::of(workers));
-        Ok(Box::new(Apart { pool: Arc::new(Pool { plan: Arc::clone(&plan), ready: Mutex::default() }), plan }))
+        Ok(Box::new(Apart { pool: Arc::new(Pool::new(&plan)), plan }))
     }
 }
 
@@ -85,8 +87,8 @@ impl Plan {
         Self { workers, options }
     }
 
-    fn prepare(&self, module: Option<&Module>, brief: &Brief) -> Prepare {
-        Prepare::new(self.workers.executor, self.options.clone(), module, brief)
+    fn prepare(&self, code: &Code) -> Prepare {
+        Prepare::new(self.workers.executor, self.options.clone(), code.module.as_ref(), &code.brief)
     }
 }
 
@@ -99,7 +101,7 @@ struct Apart {
 #[async_trait]
 impl Executor for Apart {
     async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
-        let code = Arc::new(Code { module, brief });
+        let code = Arc::new(Code { module, brief, took: OnceLock::new() });
         let mut slots = Vec::new();
         for _ in 0..self.plan.workers.count {
             let slot = Slot::start(&self.plan, &self.pool, &code).await.inspect_err(|_| {
@@ -124,69 +126,28 @@ impl Executor for Apart {
 struct Code {
     module: Option<Module>,
     brief: Brief,
+    /// How long it took to load the first time.
+    took: OnceLock<Duration>,
 }
 
-/// A process that is kept ready, shared by all slots and all versions of one function.
-struct Pool {
-    plan: Arc<Plan>,
-    ready: Mutex<Option<Waiting>>,
+impl Code {
+    fn took(&self, time: Duration) {
+        self.took.get_or_init(|| time);
+    }
+
+    /// How long a worker that nobody needs yet may take to load it, before it counts as stuck.
+    fn patience(&self) -> Duration {
+        const LEAST: Duration = Duration::from_secs(5);
+        LEAST + 4 * self.took.get().copied().unwrap_or_default()
+    }
 }
 
-/// One that is being started, or waits.
-struct Waiting {
-    worker: JoinHandle<Result<Worker, Fault>>,
-    /// The version that it has imported, if it has.
-    code: Option<Arc<Code>>,
-}
-
-impl Pool {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Waiting>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A worker that runs this version: the one that is kept ready, else a new one.
-    async fn take(&self, code: &Arc<Code>) -> Result<Worker, Fault> {
-        let waiting = self.lock().take();
-        let (ready, imported) = match waiting {
-            Some(Waiting { worker, code: imported }) => (worker.await.ok().and_then(Result::ok), imported),
-            None => (None, None),
-        };
-        let usable = ready.filter(|_| imported.as_ref().is_none_or(|imported| Arc::ptr_eq(imported, code)));
-        let (mut worker, prepared) = match usable.filter(Worker::is_alive) {
-            Some(worker) => (worker, imported.is_some()),
-            None => (Worker::start(&self.plan, &code.brief).await?, false),
-        };
-        if !prepared {
-            worker.prepare(&self.plan.prepare(code.module.as_ref(), &code.brief)).await?;
-        }
-        Ok(worker)
-    }
-
-    /// Starts what is to be kept ready, where nothing is.
-    fn refill(&self, code: &Arc<Code>) {
-        let standby = self.plan.workers.standby;
-        let mut ready = self.lock();
-        if ready.is_some() || standby == Standby::None {
-            return;
-        }
-        let (plan, code) = (Arc::clone(&self.plan), Arc::clone(code));
-        let imported = (standby == Standby::Imported).then(|| Arc::clone(&code));
-        let worker = tokio::spawn(async move {
-            let mut worker = Worker::start(&plan, &code.brief).await?;
-            let wanted = plan.prepare(code.module.as_ref(), &code.brief);
-            match plan.workers.standby {
-                Standby::Imported => worker.prepare(&wanted).await?,
-                _ => worker.warm(&wanted).await?,
-            }
-            Ok(worker)
-        });
-        *ready = Some(Waiting { worker, code: imported });
-    }
-
-    /// Lets go what is kept ready, which ends it.
-    fn empty(&self) {
-        if let Some(waiting) = self.lock().take() {
-            waiting.worker.abort();
+/// As it is called in the log.
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.module {
+            Some(module) => write!(f, "version {}", module.revision),
+            None => f.write_str("the function"),
         }
     }
 }

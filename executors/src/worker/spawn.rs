@@ -30,10 +30,11 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
+use tokio::runtime::Handle;
 
 use super::clock;
 use super::exit::Watch;
-use super::reap::Root;
+use super::reap::{Root, kill_tree};
 use super::shared::{Area, Writer};
 
 /// The variable in the environment of a worker and of everything that it starts.
@@ -202,8 +203,8 @@ pub struct Spawned {
     pub lifeline: Lifeline,
 }
 
-/// A worker's process. Dropped, its group is killed, but not what has left it, and [`sweep`](super::reap::sweep) takes
-/// its status.
+/// A worker's process. Dropped, its group is killed, and beside whatever comes next what has left it;
+/// [`sweep`](super::reap::sweep) takes its status.
 #[derive(Debug)]
 pub struct Process {
     root: Root,
@@ -258,7 +259,16 @@ impl Drop for Process {
         } else {
             // not reaped, so the number of the group is still its own
             let _ = kill_process_group(self.root.pid, Signal::KILL);
-            self.root.abandon();
+            let root = self.root.clone();
+            let rest = move || {
+                let _ = kill_tree(&root);
+                root.abandon();
+            };
+            match Handle::try_current() {
+                // a look at all processes
+                Ok(runtime) => drop(runtime.spawn_blocking(rest)),
+                Err(_) => self.root.abandon(),
+            }
         }
     }
 }

@@ -48,6 +48,7 @@ impl Bed {
                 standby: Standby::Interpreter,
                 memory_limit: None,
                 recycle: Recycle::default(),
+                farewell: Duration::from_secs(10),
             };
             Processes::new().executor(workers).unwrap()
         };

@@ -1,6 +1,7 @@
 //! Functions in workers, which end in the middle.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime_core::contract::{Call, Env, Event, Legacy, Returned, StateKey};
 use runtime_core::main_thread::MainThread;
@@ -35,7 +36,7 @@ pub(crate) async fn whatever_ends_leaves_no_trace(main: MainThread) {
             assert!(keeper.given <= ends + 1, "{way} {pattern}: {} batches", keeper.given);
         }
     }
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn a_repetition_has_a_limit_of_its_own(main: MainThread) {
@@ -56,7 +57,7 @@ pub(crate) async fn a_repetition_has_a_limit_of_its_own(main: MainThread) {
     assert_eq!(keeper.drive(&mut *function, &batch).await, ["1", "failed", "2", "failed", "3"]);
     // the states of the first one were not there, and those of the second one went with its end
     assert_eq!((keeper.given, keeper.state(None)["\"seen\""].as_str()), (3, "[1,3,5]"));
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn keys_have_workers_of_their_own(main: MainThread) {
@@ -84,7 +85,7 @@ pub(crate) async fn keys_have_workers_of_their_own(main: MainThread) {
     for outcome in function.invoke(&others, keep()).await.unwrap() {
         assert_eq!(shown(&outcome), "1");
     }
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn what_was_given_behind_a_worker_s_end_is_given_back(main: MainThread) {
@@ -121,7 +122,7 @@ pub(crate) async fn what_was_given_behind_a_worker_s_end_is_given_back(main: Mai
     assert_eq!(texts(&outcomes), ["6", "7"]);
     keeper.take(&outcomes);
     assert_eq!(keeper.state(None)["\"seen\""], "[1,3,4,5,7,8,9]");
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn a_worker_that_ends_while_idle_is_noticed(main: MainThread) {
@@ -135,7 +136,7 @@ pub(crate) async fn a_worker_that_ends_while_idle_is_noticed(main: MainThread) {
     assert_eq!(outcomes.iter().map(shown).collect::<Vec<_>>(), ["not called", "not called"]);
     let outcomes = function.invoke(&[one(2, ""), one(3, "")], keeper.anew()).await.unwrap();
     assert_eq!(outcomes.iter().map(shown).collect::<Vec<_>>(), ["2", "3"]);
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn an_event_that_ends_workers_before_it_begins_is_blamed(main: MainThread) {
@@ -154,7 +155,7 @@ pub(crate) async fn an_event_that_ends_workers_before_it_begins_is_blamed(main: 
     let wanted: [&[&str]; 4] =
         [&["not called", "not called"], &["failed", "not called"], &["not called", "not called"], &["failed"]];
     assert_eq!(seen, wanted);
-    function.close().await.unwrap();
+    function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 pub(crate) async fn a_state_goes_on_in_the_next_version(main: MainThread) {
@@ -180,6 +181,6 @@ pub(crate) async fn a_state_goes_on_in_the_next_version(main: MainThread) {
     assert_eq!(shown(&outcomes[0]), "not called");
     assert_eq!(keeper.drive(&mut *last, &[one(6, "")]).await, ["3"]);
     for mut function in [function, next, last] {
-        let _ = function.close().await;
+        let _ = function.close(Duration::from_secs(10)).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Many calls.
 
 use std::fs::read_to_string;
+use std::time::Duration;
 
 use runtime_core::contract::{Call, Event, Returned};
 
@@ -35,6 +36,6 @@ async fn resident_memory_stays_flat_over_millions() {
         let after = resident();
         assert_eq!(results, (warm + many / 2).div_ceil(BATCH) * BATCH);
         assert!(after < before + (1 << 20), "{handler}: {before} bytes became {after}");
-        function.close().await.unwrap();
+        function.close(Duration::from_secs(10)).await.unwrap();
     }
 }

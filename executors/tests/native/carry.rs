@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fs::read_to_string;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use runtime_core::contract::{Env, Legacy};
 
@@ -50,12 +51,12 @@ async fn typed_state_and_env_go_on_between_two_builds() {
     let start = "ERROR the state keeps::Window of the version before cannot be read, it begins anew: invalid type";
     assert!(told[0].starts_with(start), "{told:?}");
 
-    old.retire().await.unwrap();
+    old.retire(Duration::from_secs(10)).await.unwrap();
     // without a legacy it begins empty
     let mut fresh = open(&folder.path().join("new.so"), "handler").await;
     fresh.take_over(None).await.unwrap();
     assert_eq!(call(&mut fresh, &["\"count\""]).await, [r#"{"version":2,"typed":1,"env":1}"#]);
-    new.close().await.unwrap();
+    new.close(Duration::from_secs(10)).await.unwrap();
 }
 
 #[tokio::test]
@@ -103,7 +104,7 @@ async fn the_examples_go_on_with_their_averages() {
             let legacy = present.hand_over().await.unwrap();
             let mut next = open(&library, "handler").await;
             next.take_over(Some(legacy)).await.unwrap();
-            present.retire().await.unwrap();
+            present.retire(Duration::from_secs(10)).await.unwrap();
             found.extend(call(&mut next, some).await);
             present = next;
         }

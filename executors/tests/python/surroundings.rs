@@ -163,7 +163,7 @@ def handler(data, ctx):
     .await;
     f.empty("0").await;
     assert!(lines().is_empty());
-    f.function.close().await.unwrap();
+    f.function.close(Duration::from_secs(10)).await.unwrap();
     assert_eq!(lines(), ["INFO  stdout: bye"]);
 }
 

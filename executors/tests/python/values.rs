@@ -1,5 +1,7 @@
 //! What goes in and comes out.
 
+use std::time::Duration;
+
 use runtime_core::contract::{Blame, Call, Event, Returned};
 
 use super::bed::running;
@@ -328,7 +330,7 @@ async def handler(data, ctx):
     assert_eq!(fault.report().unwrap().matches("  File ").count(), 1, "{:?}", fault.report());
     assert!(f.failed("\"exit\"").await.to_string().starts_with("SystemExit: 1"));
     assert_eq!(f.output("2").await, r#"{"loops": 1, "data": 2}"#);
-    f.function.close().await.unwrap();
+    f.function.close(Duration::from_secs(10)).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The whole configuration, as it is used: every component chosen, every table checked, nothing contacted.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use config::Value;
 use schemars::JsonSchema;
@@ -65,7 +66,7 @@ pub struct FunctionOptions {
     /// How long one call may take before its worker is killed; 0 for no limit. Needs `isolation = "process"`, as all
     /// options about workers do.
     pub timeout: Span,
-    /// How long a stop waits for events in flight.
+    /// How long a stop waits for events in flight, and then for what the function does at its end.
     pub drain: Span,
     /// Workers of this function. More than one needs a queue as the source, and `state.key` or
     /// `state.scope = "worker"`.
@@ -99,6 +100,16 @@ impl Default for FunctionOptions {
             max_resident: None,
             max_age: None,
         }
+    }
+}
+
+impl FunctionOptions {
+    /// How long a version or a worker may take to end after another one has taken its place.
+    #[must_use]
+    pub fn farewell(&self) -> Duration {
+        /// Long enough to finish what was begun. More would only let those pile up that never end.
+        const MOST: Duration = Duration::from_secs(10);
+        self.drain.0.min(MOST)
     }
 }
 

@@ -229,19 +229,22 @@ pub trait Function: Send {
         Ok(())
     }
 
-    /// Ends a version whose successor has taken over. What the process still needs stays.
+    /// Ends a version whose successor has taken over, as [`close`](Self::close) does. What the process still needs
+    /// stays. Nobody waits for it, and several may be ending at once.
     ///
     /// # Errors
     /// What failed is logged.
-    async fn retire(&mut self) -> Result<(), Fault> {
-        self.close().await
+    async fn retire(&mut self, within: Duration) -> Result<(), Fault> {
+        self.close(within).await
     }
 
-    /// Runs what the function has registered for its end. Called once, while draining.
+    /// Runs what the function has registered for its end, and waits for what its language waits for. Called once, while
+    /// draining. What has not ended `within` this time is killed where it is a process, and left behind where it is a
+    /// thread.
     ///
     /// # Errors
     /// What failed is logged.
-    async fn close(&mut self) -> Result<(), Fault> {
+    async fn close(&mut self, _within: Duration) -> Result<(), Fault> {
         Ok(())
     }
 }

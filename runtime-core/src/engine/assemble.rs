@@ -170,7 +170,8 @@ impl Code {
                 let module = loader.load(wanted(&brief)).await?;
                 let serving = module.revision.clone();
                 let function = executor.prepare(Some(module), brief.clone()).await?;
-                (function, Some(Reload { loader, executor, brief, serving, options: settings.reload }))
+                let (options, farewell) = (settings.reload, settings.options.farewell());
+                (function, Some(Reload { loader, executor, brief, serving, options, farewell }))
             }
             _ => (executor.prepare(None, brief).await?, None),
         };

@@ -3,19 +3,29 @@
 //! ```text
 //!   change ──> revision ──> load ──> prepare ──> revision again ──> Successor ──> between two batches: take over
 //!                 same: nothing       fails: the old version goes on, until the content changes once more
+//!                                     changes meanwhile: given up, and the newest is loaded
 //! ```
 //!
-//! Everything up to the last step happens beside the calls of the old version. What decides is the content: touching a
-//! file, or writing the same bytes again, is no change.
+//! Everything up to the last step happens beside the calls of the old version, and so does its end. What decides is the
+//! content: touching a file, or writing the same bytes again, is no change.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::board::Board;
 use super::look::Look;
 use crate::config::settings::{ReloadOptions, ReloadState};
 use crate::contract::{Brief, Executor, Fault, Function, Legacy, Loader, Revision};
+
+/// Loading that takes longer than this is spoken of, and after twice the time again, and so on.
+const LONG: Duration = Duration::from_secs(10);
+
+/// Between two attempts, where the code changes while it is loaded.
+const SOON: Duration = Duration::from_millis(100);
 
 /// What it takes to replace a function's code.
 pub struct Reload {
@@ -29,6 +39,8 @@ pub struct Reload {
     pub serving: Revision,
     /// Whether at all, and what becomes of the state.
     pub options: ReloadOptions,
+    /// How long an old version may take to end.
+    pub farewell: Duration,
 }
 
 /// A new version that is proven to load, on its way to the second stage.
@@ -76,11 +88,23 @@ pub(super) struct Reloader<'a> {
     reload: Reload,
     /// What was refused: the version if it could be told, and what was said.
     refused: Option<(Option<Revision>, String)>,
+    /// Old versions on their way out.
+    retiring: JoinSet<()>,
+}
+
+/// What came of a look.
+enum Turn {
+    /// A new version has taken over.
+    Taken,
+    /// There is nothing to do until the next change.
+    Nothing,
+    /// What was being loaded is not the newest any more.
+    Again,
 }
 
 impl<'a> Reloader<'a> {
     pub(super) fn new(name: &'a str, board: &'a Board, reload: Reload) -> Self {
-        Self { name, board, reload, refused: None }
+        Self { name, board, reload, refused: None, retiring: JoinSet::new() }
     }
 
     /// Looks for changes until it is dropped.
@@ -98,9 +122,13 @@ impl<'a> Reloader<'a> {
         // it may have changed between loading and looking
         loop {
             let revision = self.reload.loader.revision().await;
-            match self.turn(revision, &successors).await {
-                Ok(true) => ok.increment(1),
-                Ok(false) => {}
+            match self.turn(revision, &mut look, &successors).await {
+                Ok(Turn::Taken) => ok.increment(1),
+                Ok(Turn::Nothing) => {}
+                Ok(Turn::Again) => {
+                    sleep(SOON).await;
+                    continue;
+                }
                 Err((revision, fault)) => {
                     if self.refuse(revision, &fault) {
                         failed.increment(1);
@@ -111,35 +139,49 @@ impl<'a> Reloader<'a> {
             if !look.follow(self.reload.loader.places().folders) {
                 look.next().await;
             }
+            while self.retiring.try_join_next().is_some() {}
         }
     }
 
-    /// One look; whether a new version has taken over.
+    /// One look.
     async fn turn(
         &mut self,
         revision: Result<Revision, Fault>,
+        look: &mut Look,
         successors: &mpsc::Sender<Successor>,
-    ) -> Result<bool, (Option<Revision>, Fault)> {
+    ) -> Result<Turn, (Option<Revision>, Fault)> {
         let revision = revision.map_err(|fault| (None, fault))?;
         if revision == self.reload.serving {
             if self.refused.take().is_some() {
                 tracing::info!(function = self.name, revision = %revision, "the code is again the one that runs");
                 self.board.update(self.name, |status| status.refused = None);
             }
-            return Ok(false);
+            return Ok(Turn::Nothing);
         }
         if self.refused.as_ref().is_some_and(|(refused, _)| refused.as_ref() == Some(&revision)) {
-            return Ok(false);
+            return Ok(Turn::Nothing);
         }
         let Reload { loader, executor, brief, .. } = &self.reload;
         // of `module.name`, the loader looks for the name
         let module = loader.load(wanted(brief)).await.map_err(|fault| (Some(revision), fault))?;
         let loaded = module.revision.clone();
         let refused = |fault| (Some(loaded.clone()), fault);
-        let function = executor.prepare(Some(module), brief.clone()).await.map_err(refused)?;
+        let begun = Instant::now();
+        let function = tokio::select! {
+            prepared = executor.prepare(Some(module), brief.clone()) => prepared.map_err(refused)?,
+            () = outdated(&**loader, look, &loaded) => {
+                let after = begun.elapsed().as_secs_f64();
+                tracing::warn!(
+                    function = self.name,
+                    "the code has changed once more while {loaded} was still loading after {after:.1}s; that one is given up"
+                );
+                return Ok(Turn::Again);
+            }
+            never = lament(self.name, &loaded) => match never {},
+        };
         if loader.revision().await.map_err(refused)? != loaded {
-            // what was imported may be a bit of each; whoever is writing will be done soon, and is noticed then
-            return Ok(false);
+            // what was imported may be a bit of each; whoever is writing will be done soon
+            return Ok(Turn::Again);
         }
         let (reply, answer) = oneshot::channel();
         let successor = Successor { function, state: self.reload.options.reload_state, reply };
@@ -155,10 +197,15 @@ impl<'a> Reloader<'a> {
             "new code of {} runs", self.reload.loader.describe()
         );
         announce(self.board, self.name, Some(&before), &loaded);
-        if let Err(fault) = old.retire().await {
-            tracing::warn!(function = self.name, "the old version did not end cleanly: {}", fault.chain());
-        }
-        Ok(true)
+        // it may take its time, and must not keep the next one out
+        let (name, farewell) = (self.name.to_owned(), self.reload.farewell);
+        self.retiring.spawn(async move {
+            if let Err(fault) = old.retire(farewell).await {
+                let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+                tracing::warn!(function = name, "version {before} did not end cleanly: {}{report}", fault.chain());
+            }
+        });
+        Ok(Turn::Taken)
     }
 
     /// Notes why the old version goes on; whether this was not known yet.
@@ -177,6 +224,28 @@ impl<'a> Reloader<'a> {
         self.board.update(self.name, |status| status.refused = Some(text.clone()));
         self.refused = Some((revision, text));
         true
+    }
+}
+
+/// Resolves when there is other code than that of this version.
+async fn outdated(loader: &dyn Loader, look: &mut Look, loading: &Revision) {
+    loop {
+        look.next().await;
+        // what cannot be read at the moment is no other version yet
+        if loader.revision().await.is_ok_and(|revision| revision != *loading) {
+            return;
+        }
+    }
+}
+
+/// Says that a version takes long to load, less and less often.
+async fn lament(function: &str, loading: &Revision) -> Infallible {
+    let (begun, mut wait) = (Instant::now(), LONG);
+    loop {
+        sleep(wait).await;
+        let after = begun.elapsed().as_secs();
+        tracing::warn!(function, "the new code {loading} has been loading for {after}s; the old one goes on meanwhile");
+        wait *= 2;
     }
 }
 

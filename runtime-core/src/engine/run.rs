@@ -145,7 +145,7 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
         opened = open(&mut committer, &mut *source, &*state, require_backend) => opened.err().map(End::Fault),
     };
     if let Some(end) = opened {
-        close(&name, &mut function, &mut committer, &mut *source, lease.as_deref()).await;
+        close(&name, &mut function, &mut committer, &mut *source, lease.as_deref(), left(&stop, drain)).await;
         return end;
     }
     let durable = state.durable();
@@ -171,8 +171,16 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
     if matches!(end, End::NotDrained) {
         return end;
     }
-    close(&name, &mut function, &mut committer, &mut *source, lease.as_deref()).await;
+    close(&name, &mut function, &mut committer, &mut *source, lease.as_deref(), left(&stop, drain)).await;
     end
+}
+
+/// How long the function may take to end, so that there is time for what comes after it.
+fn left(stop: &Stop, drain: Duration) -> Duration {
+    /// For sinks, source and lease.
+    const RESERVE: Duration = Duration::from_secs(1);
+    let left = stop.since().map_or(drain, |since| drain.saturating_sub(since.elapsed()));
+    left.saturating_sub(RESERVE).max(left / 2)
 }
 
 /// What a run needs, from its first batch to its last.
@@ -353,9 +361,11 @@ async fn close(
     committer: &mut Committer,
     source: &mut dyn Source,
     lease: Option<&dyn Lease>,
+    within: Duration,
 ) {
-    if let Err(fault) = function.close().await {
-        tracing::error!(function = name, "function not closed cleanly: {}", fault.chain());
+    if let Err(fault) = function.close(within).await {
+        let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+        tracing::error!(function = name, "function not closed cleanly: {}{report}", fault.chain());
     }
     committer.close().await;
     if let Err(fault) = source.close().await {

@@ -233,7 +233,7 @@ impl<F: FnMut(&Event, &str) -> Returned + Send> Function for ScriptedFunction<F>
         Ok(outcomes)
     }
 
-    async fn close(&mut self) -> Result<(), Fault> {
+    async fn close(&mut self, _within: Duration) -> Result<(), Fault> {
         self.journal.note("close function");
         Ok(())
     }

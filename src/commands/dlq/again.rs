@@ -65,7 +65,7 @@ pub(super) async fn run(
         }
     };
     if let Err(fault) = free.await {
-        parts.function.close().await?;
+        parts.function.close(parts.drain).await?;
         return Err(fault);
     }
     let tally = Arc::new(Tally::default());

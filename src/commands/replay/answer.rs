@@ -84,12 +84,12 @@ pub(super) async fn answer(context: &Context, function: &FunctionArgs, facts: &[
     let [function] = settings.functions.as_slice() else {
         return refuse(&Fault::internal("not exactly one function"));
     };
-    let mut function = match assemble(function, &around, &Board::default()).await {
-        Ok(parts) => parts.function,
+    let (mut function, drain) = match assemble(function, &around, &Board::default()).await {
+        Ok(parts) => (parts.function, parts.drain),
         Err(fault) => return refuse(&fault),
     };
     let result = all(context, &mut *function, lines).await;
-    match result.and(function.close().await) {
+    match result.and(function.close(drain).await) {
         Ok(()) => 0,
         // the other side has ended, and whatever there is to say it says
         Err(fault) if local::reader_has_gone(&fault) => 0,

@@ -95,6 +95,8 @@ impl Given {
 /// Reads everything that one worker says.
 #[derive(Debug)]
 pub(super) struct Ears {
+    /// Whose worker it is.
+    pub(super) function: Arc<str>,
     tasks: JoinSet<()>,
     /// To be told of each batch.
     pub(super) current: Arc<Mutex<Current>>,
@@ -116,7 +118,7 @@ impl Ears {
             Err(error) => tracing::error!(%function, worker = pid, "what a worker prints is not heard: {error}"),
         }
         tasks.spawn_on(hear_output(Arc::clone(function), pid, output, Arc::clone(&current), Arc::clone(area)), &room());
-        Self { tasks, current }
+        Self { function: Arc::clone(function), tasks, current }
     }
 
     /// Waits for the last words of a process that has ended, so that they stand before what is said of its end.

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -10,7 +11,7 @@ use runtime_core::contract::{Call, Env, Event, Function, Legacy, Outcome, Pipeli
 use runtime_core::pointer::Pointer;
 
 use super::super::protocol::HandedOver;
-use super::Pool;
+use super::pool::Pool;
 use super::slot::Slot;
 
 /// A function in worker processes.
@@ -190,14 +191,18 @@ impl Function for Apart {
         Ok(())
     }
 
-    async fn retire(&mut self) -> Result<(), Fault> {
-        // what is kept ready is the next version's
-        join_all(self.slots.iter_mut().map(Slot::close)).await.into_iter().collect()
+    async fn retire(&mut self, _within: Duration) -> Result<(), Fault> {
+        // what is kept ready is the next version's, and that knows how long its predecessors may take
+        self.slots.iter_mut().for_each(Slot::dismiss);
+        Ok(())
     }
 
-    async fn close(&mut self) -> Result<(), Fault> {
+    async fn close(&mut self, within: Duration) -> Result<(), Fault> {
         self.pool.empty();
-        self.retire().await
+        let ends = join_all(self.slots.iter_mut().map(|slot| slot.close(within)));
+        // those that were replaced may still be ending
+        let (ends, ()) = tokio::join!(ends, self.pool.gone(within));
+        ends.into_iter().collect()
     }
 }
 

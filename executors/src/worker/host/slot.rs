@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Outcome, Returned};
 use runtime_core::isolation::Recycle;
-use tokio::task::JoinHandle;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::super::protocol::HandedOver;
 use super::given::{Given, often};
+use super::pool::{Coming, Pool};
 use super::worker::{Called, Worker};
-use super::{Code, Plan, Pool};
+use super::{Code, Plan};
 
 /// Workers that ended one after the other, before it counts as a loop.
 const LOOP: u32 = 3;
@@ -35,7 +35,9 @@ pub(super) struct Slot {
     /// Batches that are not taken yet.
     given: VecDeque<Given>,
     /// The next one, which gets ready while nothing is called.
-    coming: Option<JoinHandle<Result<Worker, Fault>>>,
+    coming: Option<Coming>,
+    /// It is to replace a worker that goes on meanwhile.
+    by_plan: bool,
     /// In a loop, when the next one is started.
     not_before: Option<Instant>,
     /// Ends without a success in between; kills at a limit do not count, as limits make them slow enough.
@@ -62,6 +64,7 @@ impl Slot {
             worker: Some(worker),
             given: VecDeque::new(),
             coming: None,
+            by_plan: false,
             not_before: None,
             ends: 0,
             lost: false,
@@ -228,14 +231,16 @@ impl Slot {
                 sleep_until(at.into()).await;
                 self.not_before = None;
             }
+            // one that was started beside a worker that has ended since, and hangs: the next may find things otherwise
+            let patience = self.code.patience();
+            if std::mem::take(&mut self.by_plan) && self.coming.as_ref().is_some_and(|coming| coming.is_late(patience))
+            {
+                self.coming = None;
+            }
             let (pool, code) = (&self.pool, &self.code);
-            let coming = self.coming.get_or_insert_with(|| {
-                let (pool, code) = (Arc::clone(pool), Arc::clone(code));
-                tokio::spawn(async move { pool.take(&code).await })
-            });
-            let started = coming.await;
+            let started = self.coming.get_or_insert_with(|| pool.fetch(code)).there().await;
             self.coming = None;
-            match started.unwrap_or_else(|error| Err(Fault::internal("no worker").caused_by(error))) {
+            match started {
                 Ok(worker) => {
                     self.worker = Some(worker);
                     self.pool.refill(&self.code);
@@ -315,13 +320,13 @@ impl Slot {
         let Some(worker) = &mut self.worker else {
             // the outcomes need not wait for the next one; in a loop there is no hurry
             if self.ends < LOOP && self.coming.is_none() {
-                let (pool, code) = (Arc::clone(&self.pool), Arc::clone(&self.code));
-                self.coming = Some(tokio::spawn(async move { pool.take(&code).await }));
+                self.coming = Some(self.pool.fetch(&self.code));
             }
             return;
         };
         measure(&self.plan, worker);
-        if self.due.is_none() && self.recycle_from <= Instant::now() {
+        // while many have not ended yet, it goes on
+        if self.due.is_none() && self.recycle_from <= Instant::now() && !self.pool.is_crowded() {
             self.due = due(&self.plan.workers.recycle, worker);
         }
         self.recycle_if_due().await;
@@ -354,11 +359,19 @@ impl Slot {
     }
 
     async fn recycle(&mut self) -> Result<Vec<String>, Fault> {
-        let mut next = self.pool.take(&self.code).await?;
+        let patience = self.code.patience();
+        // events wait for it as long as loading usually takes; what takes longer goes on beside them
+        let (pool, code) = (&self.pool, &self.code);
+        let Some(next) = self.coming.get_or_insert_with(|| pool.fetch(code)).soon(patience).await else {
+            self.by_plan = true;
+            return Err(Fault::function("it has not loaded the function yet"));
+        };
+        (self.coming, self.by_plan) = (None, false);
+        let mut next = next?;
         let HandedOver { env, lost } = self.hand_over().await?;
         next.take_over(Some(env)).await?;
         if let Some(old) = self.worker.replace(next) {
-            tokio::spawn(old.close());
+            self.pool.dismiss(old, &self.code);
         }
         self.pool.refill(&self.code);
         Ok(lost)
@@ -399,13 +412,19 @@ impl Slot {
     }
 
     /// Ends the worker.
-    pub(super) async fn close(&mut self) -> Result<(), Fault> {
-        if let Some(coming) = self.coming.take() {
-            coming.abort();
-        }
+    pub(super) async fn close(&mut self, within: Duration) -> Result<(), Fault> {
+        self.coming = None;
         match self.worker.take() {
-            Some(worker) => worker.close().await,
+            Some(worker) => worker.close(&self.code.to_string(), sleep(within)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Same, without waiting for it.
+    pub(super) fn dismiss(&mut self) {
+        self.coming = None;
+        if let Some(worker) = self.worker.take() {
+            self.pool.dismiss(worker, &self.code);
         }
     }
 }

@@ -1,4 +1,8 @@
 //! One worker process: started, asked, and ended one way or another.
+//!
+//! * `end` - asked to end, or killed
+
+mod end;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -23,7 +27,6 @@ use super::super::protocol::{
     BatchRef, Frame, HandedOver, Hello, Incoming, Kind, Outcomes, Prepare, ProtocolError, Rare, Ready, Refused,
     TakeOver, frame,
 };
-use super::super::reap::kill_tree;
 use super::super::records::Records;
 use super::super::shared::{Area, slot_of};
 use super::super::spawn::{Lifeline, Process, Spawned, Start};
@@ -33,7 +36,7 @@ use super::ears::Ears;
 /// A process that has not even said hello after this time never will.
 const GREETING: Duration = Duration::from_secs(30);
 
-/// How long a process may take to end after it has said that it will.
+/// How long a process that has closed its socket, or was killed, may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A buffer that a large frame has stretched is given back above this size.
@@ -187,6 +190,8 @@ impl Worker {
 
     /// Has it load the function.
     pub(super) async fn prepare(&mut self, wanted: &Prepare) -> Result<(), Fault> {
+        // the interpreter first, so that it can be asked where an import is stuck
+        self.warm(wanted).await?;
         self.out.queue(|out| wanted.encode(out))?;
         self.ready("loading the function").await
     }
@@ -208,21 +213,6 @@ impl Worker {
     pub(super) async fn take_over(&mut self, env: Option<Env>) -> Result<(), Fault> {
         self.out.queue(|out| TakeOver { env }.encode(out))?;
         self.answer(Kind::TookOver, "taking over a state").await.map(drop)
-    }
-
-    /// Ends it, after its function has run what it has registered for that.
-    pub(super) async fn close(mut self) -> Result<(), Fault> {
-        let closed = async {
-            self.out.queue(|out| bare(out, Kind::Close))?;
-            self.answer(Kind::Closed, "closing").await
-        };
-        let closed = closed.await.map(drop);
-        if self.exited(FAREWELL).await.is_none() {
-            tracing::warn!(worker = self.process.pid(), "a worker process does not end and is killed");
-        }
-        // also what it leaves behind
-        self.bury().await;
-        closed
     }
 
     /// Whether its process runs.
@@ -416,47 +406,6 @@ impl Worker {
         let known = if begun { self.area.outcomes(slot, count) } else { Vec::new() };
         let known: Vec<_> = known.into_iter().map_while(|bytes| decode_one(bytes).ok()).collect();
         if keep && known.len() < count { Vec::new() } else { known }
-    }
-
-    /// Kills what is left of it and of all that it has started, and hears its last words.
-    async fn bury(&mut self) -> Option<Exit> {
-        let root = self.process.root().clone();
-        if let Ok(killed) = tokio::task::spawn_blocking(move || kill_tree(&root)).await
-            && !killed.survivors.is_empty()
-        {
-            tracing::error!("processes of a worker cannot be killed: {:?}", killed.survivors);
-        }
-        let exit = self.exited(FAREWELL).await;
-        // its number may be another's from now on
-        let _ = self.process.watch().reap();
-        self.ears.finish().await;
-        exit
-    }
-
-    /// How its process ended, if it does within this time. On a busy machine the notice of an end has come 200 ms after
-    /// it, so it is looked for as well.
-    async fn exited(&self, within: Duration) -> Option<Exit> {
-        const LOOK: Duration = Duration::from_millis(2);
-        let latest = Instant::now() + within;
-        loop {
-            match self.process.watch().exit() {
-                Ok(Some(exit)) => return Some(exit),
-                Ok(None) if Instant::now() < latest => drop(timeout(LOOK, self.process.watch().ended()).await),
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-
-    /// What to say of a worker that ended while it was asked for something else than a call.
-    async fn lost(&mut self, gone: Gone, doing: &str) -> Fault {
-        let exit = self.bury().await;
-        let gone = match (gone, exit) {
-            (Gone::Exit(_), Some(exit)) => Gone::Exit(exit),
-            (gone, _) => gone,
-        };
-        let report = dump::rest(&self.dump);
-        let fault = gone.fault(doing);
-        if report.is_empty() { fault } else { fault.with_report(report) }
     }
 
     /// The body of the answer of this kind.

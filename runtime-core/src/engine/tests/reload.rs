@@ -1,6 +1,7 @@
 //! New versions between batches: what is handed over, what is refused, and what is said of it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -92,7 +93,7 @@ impl Function for Named {
         Ok(())
     }
 
-    async fn retire(&mut self) -> Result<(), Fault> {
+    async fn retire(&mut self, _within: Duration) -> Result<(), Fault> {
         self.journal.note(format!("{} retires", self.name));
         Ok(())
     }
@@ -125,7 +126,8 @@ impl Line {
         parts.function = function;
         let options = ReloadOptions { reload: true, reload_state: state };
         let (loader, executor) = (Box::new(code.clone()), Box::new(maker));
-        parts.reload = Some(Reload { loader, executor, brief, serving, options });
+        let farewell = Duration::from_secs(10);
+        parts.reload = Some(Reload { loader, executor, brief, serving, options, farewell });
         let (stopper, stop) = stop();
         let task = tokio::spawn(run(parts, stop, board.clone(), false));
         let line = Self { code, journal, board, stopper, task, _folder: folder };
