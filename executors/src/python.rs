@@ -25,9 +25,11 @@ mod records;
 mod requirements;
 mod state;
 mod venv;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::config::os_text;
@@ -133,13 +135,19 @@ impl Executor for Python {
             None => None,
         };
         let (keep, apart, state_key) = (module.keep.clone(), brief.apart, brief.state_key.clone());
-        let (function, state_ttl) = (Arc::clone(&brief.function), brief.state_ttl);
+        let (function, state_ttl, health) = (Arc::clone(&brief.function), brief.state_ttl, brief.health.clone());
         let paths = self.folders(&brief.function)?;
+        // a worker is watched by its parent
+        let watch = (!apart).then(|| watch_import(&brief));
         let parts = call::guarded(&self.main_thread, move || {
             interpreter::start(&executable)?;
             module::load(&module, &brief, &paths, site.as_deref())
         })
-        .await??;
+        .await;
+        drop(watch);
+        // also where it was refused in the end
+        health.say(None);
+        let parts = parts??;
         seat.keep();
         Ok(Box::new(call::PythonFunction::new(
             parts,
@@ -151,6 +159,20 @@ impl Executor for Python {
             state_ttl,
         )))
     }
+}
+
+/// Says that an import takes long, as calls of an older version wait for it.
+fn watch_import(brief: &Brief) -> watch::Watch {
+    const LONG: Duration = Duration::from_secs(10);
+    let (function, health) = (Arc::clone(&brief.function), brief.health.clone());
+    watch::after(LONG, move |place| {
+        let trouble = format!(
+            "its code has been loading for {}s, and calls wait for that, as isolation is 'inline'{place}",
+            LONG.as_secs()
+        );
+        tracing::warn!(%function, "{trouble}");
+        health.say(Some(&trouble));
+    })
 }
 
 impl Python {

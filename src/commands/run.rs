@@ -1,6 +1,7 @@
 //! `gaugefn run`: the configured functions, until a signal or the end of their sources.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use runtime_core::config::Settings;
@@ -100,8 +101,10 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
         );
     }
     let drain = settings.functions.iter().map(|function| function.options.drain.0).max().unwrap_or_default();
-    let overdue = tokio::spawn(leave_when_overdue(stop.clone(), drain, context.leave));
-    let code = run_all(context, settings, ready, &stopper, &stop, &board, require_backend).await;
+    let worst = Arc::<AtomicU8>::default();
+    let overdue = leave_when_overdue(stop.clone(), drain, board.clone(), Arc::clone(&worst), context.leave);
+    let overdue = tokio::spawn(overdue);
+    let code = run_all(context, settings, ready, &stopper, &stop, &board, &worst, require_backend).await;
     overdue.abort();
     if code == NOT_DRAINED {
         // what is still in flight may never come back
@@ -119,6 +122,7 @@ async fn run_all(
     stopper: &Stopper,
     stop: &Stop,
     board: &Board,
+    worst: &AtomicU8,
     require_backend: bool,
 ) -> u8 {
     let mut running = JoinSet::new();
@@ -133,7 +137,6 @@ async fn run_all(
         let task = if beside_its_calls { context.main_thread.spawn(task) } else { tokio::spawn(task) };
         running.spawn(async move { (name, task.await) });
     }
-    let mut worst = 0;
     while let Some(ended) = running.join_next().await {
         let code = match ended {
             Ok((name, Ok(end))) => code_of(&name, &end),
@@ -145,9 +148,9 @@ async fn run_all(
         if code != 0 {
             stopper.stop();
         }
-        worst = worst.max(code);
+        worst.fetch_max(code, Ordering::Relaxed);
     }
-    worst
+    worst.load(Ordering::Relaxed)
 }
 
 fn code_of(name: &str, end: &End) -> u8 {
@@ -172,12 +175,17 @@ fn code_of(name: &str, end: &End) -> u8 {
     }
 }
 
-/// Ends the process when the time to drain is over and a call still holds the thread that the engine would end on.
-async fn leave_when_overdue(stop: Stop, drain: Duration, leave: fn(u8) -> !) {
+/// Ends the process when the time to drain is over and user code still holds the thread that the engine would end on: a
+/// call, or what it does at its end, which keeps nothing in flight.
+async fn leave_when_overdue(stop: Stop, drain: Duration, board: Board, worst: Arc<AtomicU8>, leave: fn(u8) -> !) {
     /// The engine itself is the first to give up, where it can.
     const GRACE: Duration = Duration::from_millis(250);
     stop.requested().await;
     tokio::time::sleep(drain + GRACE).await;
+    let in_flight = board.functions().values().any(|function| function.running);
+    if !in_flight {
+        leave(worst.load(Ordering::Relaxed));
+    }
     tracing::error!("stopped before everything in flight was finished; see `drain`");
     leave(NOT_DRAINED)
 }

@@ -2,11 +2,15 @@
 //!
 //! * `deadlines` - calls that take longer than they may
 //! * `crashes` - workers that end by themselves, or at a limit of memory
+//! * `ends` - what does not end, and what is finished at an end
+//! * `forks` - children that come back to the runtime
 //! * `standby` - what is kept ready, and planned replacements
 //! * `orphans` - the parent ends, by whatever cause
 
 mod crashes;
 mod deadlines;
+mod ends;
+mod forks;
 mod orphans;
 mod standby;
 

@@ -1,10 +1,13 @@
 /* Returns its events, unless one of them asks for an end of the process, or for none at all. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "gaugefn.h"
 
 static volatile int depth;
+static volatile int clings;
 
 static __attribute__((noinline)) int deeper(int level) {
     volatile char room[4096];
@@ -28,6 +31,15 @@ static void obey(const char *text) {
         depth = deeper(0);
     if (asks(text, "\"exit\""))
         exit(0);
+    if (asks(text, "\"cling\""))
+        clings = 1;
+    if (asks(text, "\"fork\"")) {
+        int status = 1;
+        pid_t child = fork();
+        /* the child comes back, too */
+        if (child > 0 && (waitpid(child, &status, 0) != child || status != 0))
+            abort();
+    }
     while (asks(text, "\"loop\""))
         depth++;
 }
@@ -55,7 +67,13 @@ static void release(void *instance, const gaugefn_call *call) {
         free((void *)gaugefn_outcome_at(call, n)->value.data);
 }
 
+static void close_instance(void *instance) {
+    (void)instance;
+    while (clings)
+        pause();
+}
+
 static const gaugefn_function functions[] = {
-    { .name = GAUGEFN_TEXT("handler"), .call = call, .release = release },
+    { .name = GAUGEFN_TEXT("handler"), .call = call, .release = release, .close = close_instance },
 };
 GAUGEFN_EXPORT(functions);

@@ -4,8 +4,7 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,7 +19,7 @@ use tokio::time::sleep;
 
 use super::keeping::Keeping;
 use super::memory::{Key, Memory};
-use super::{records, state};
+use super::{records, state, watch};
 use crate::forked;
 use crate::kept::Kept;
 
@@ -271,22 +270,6 @@ impl Parts {
             ended.and(finished).map(drop).map_err(|error| self.fault(py, error))
         })
     }
-
-    /// Where the threads are that hold up the end, if that can be told at the moment.
-    fn holding_up(self: &Arc<Self>) -> String {
-        /// Whoever holds the GIL for longer is not going to let it go.
-        const SOON: Duration = Duration::from_millis(300);
-        let (told, place) = mpsc::channel();
-        let parts = Arc::clone(self);
-        let ask = move || {
-            let found =
-                Python::attach(|py| parts.call.call_method0(py, "holding_up").and_then(|found| found.extract(py)));
-            // nobody may be waiting any more
-            let _ = told.send(found.unwrap_or_default());
-        };
-        drop(thread::spawn(ask));
-        place.recv_timeout(SOON).unwrap_or_default()
-    }
 }
 
 /// The one Python function of the process.
@@ -416,33 +399,26 @@ impl Function for PythonFunction {
         Ok(())
     }
 
-    /// Nothing can end it but its process. Where the caller is on the main thread itself it is not heard of the end of
-    /// the time, but it is said.
+    /// Nothing can end it but its process. Where the caller is on the main thread itself, it does not hear of the end of
+    /// the time, but that is said.
     async fn close(&mut self, within: Duration) -> Result<(), Fault> {
-        let (parts, watched, function) = (self.parts.clone(), self.parts.clone(), Arc::clone(&self.function));
-        let (ended, end) = mpsc::channel::<()>();
-        let watch = move || {
-            if let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(within) {
-                let place = watched.holding_up();
+        let (parts, function) = (self.parts.clone(), Arc::clone(&self.function));
+        // in a worker the parent does that, and has it all the time
+        let watch = (within < Duration::MAX).then(|| {
+            watch::after(within, move |place| {
                 tracing::warn!(
                     %function,
                     "its end takes longer than {:.1}s and is not waited for: an atexit function, or a thread that is no \
                      daemon, goes on{place}", within.as_secs_f64()
                 );
-            }
-        };
-        // in a worker the parent does that
-        if within < Duration::MAX {
-            drop(thread::spawn(watch));
-        }
-        let ending = guarded(&self.main_thread, move || parts.end());
-        tokio::select! {
-            result = ending => {
-                drop(ended);
-                result?
-            }
+            })
+        });
+        let result = tokio::select! {
+            result = guarded(&self.main_thread, move || parts.end()) => result?,
             // after what is said of it
             () = sleep(within.saturating_add(Duration::from_millis(400))) => Ok(()),
-        }
+        };
+        drop(watch);
+        result
     }
 }

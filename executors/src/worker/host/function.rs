@@ -198,7 +198,7 @@ impl Function for Apart {
     }
 
     async fn close(&mut self, within: Duration) -> Result<(), Fault> {
-        self.pool.empty();
+        self.pool.empty().await;
         let ends = join_all(self.slots.iter_mut().map(|slot| slot.close(within)));
         // those that were replaced may still be ending
         let (ends, ()) = tokio::join!(ends, self.pool.gone(within));

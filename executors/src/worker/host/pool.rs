@@ -1,7 +1,7 @@
 //! Workers that are not in a slot: the one that is kept ready, and those that are on their way out. One pool for all
 //! slots and all versions of a function.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -46,6 +46,8 @@ struct Leaving {
 
 /// A worker that loads the function. Dropped in the middle, it is ended with all that it has started.
 struct Loading {
+    /// Not held: where a worker hangs, the pool would hold itself.
+    pool: Weak<Pool>,
     worker: Option<Worker>,
     code: Arc<Code>,
     begun: Instant,
@@ -61,7 +63,7 @@ impl Pool {
     }
 
     /// A worker that runs this version: the one that is kept ready, else a new one.
-    pub(super) async fn take(&self, code: &Arc<Code>) -> Result<Worker, Fault> {
+    pub(super) async fn take(self: &Arc<Self>, code: &Arc<Code>) -> Result<Worker, Fault> {
         let waiting = self.ready().take();
         let ready = match waiting {
             Some(waiting) => waiting.of_use(code).await,
@@ -71,7 +73,7 @@ impl Pool {
             Some(ready) => ready,
             None => (Worker::start(&self.plan, &code.brief).await?, false),
         };
-        if is_loaded { Ok(worker) } else { Loading::new(worker, code).finish(&self.plan).await }
+        if is_loaded { Ok(worker) } else { Loading::new(self, worker, code).finish(&self.plan).await }
     }
 
     /// Same, beside whatever else is to be done.
@@ -81,18 +83,18 @@ impl Pool {
     }
 
     /// Starts what is to be kept ready, where nothing is.
-    pub(super) fn refill(&self, code: &Arc<Code>) {
+    pub(super) fn refill(self: &Arc<Self>, code: &Arc<Code>) {
         let standby = self.plan.workers.standby;
         let mut ready = self.ready();
         if ready.is_some() || standby == Standby::None {
             return;
         }
-        let (plan, code) = (Arc::clone(&self.plan), Arc::clone(code));
+        let (pool, plan, code) = (Arc::downgrade(self), Arc::clone(&self.plan), Arc::clone(code));
         let imported = (standby == Standby::Imported).then(|| Arc::clone(&code));
         let coming = Coming::of(async move {
             let mut worker = Worker::start(&plan, &code.brief).await?;
             if plan.workers.standby == Standby::Imported {
-                return Loading::new(worker, &code).finish(&plan).await;
+                return Loading::of(pool, worker, &code).finish(&plan).await;
             }
             worker.warm(&plan.prepare(&code)).await?;
             Ok(worker)
@@ -101,8 +103,11 @@ impl Pool {
     }
 
     /// Lets go what is kept ready, which ends it.
-    pub(super) fn empty(&self) {
-        self.ready().take();
+    pub(super) async fn empty(&self) {
+        let waiting = self.ready().take();
+        if let Some(waiting) = waiting {
+            waiting.coming.give_up().await;
+        }
     }
 
     /// Ends a worker that has had its last event. Nobody waits for it.
@@ -120,12 +125,16 @@ impl Pool {
                 tracing::warn!(%function, "a worker that was replaced has not ended cleanly: {}{report}", fault.chain());
             }
         });
+        self.see_off(Leaving { hurry, done });
+    }
+
+    fn see_off(&self, one: Leaving) {
         let mut leaving = self.leaving();
         if leaving.len() >= MOST_LEAVING {
             // the oldest has had most of the time
             drop(leaving.remove(0).hurry);
         }
-        leaving.push(Leaving { hurry, done });
+        leaving.push(one);
     }
 
     /// Whether so many are on their way out that one more by plan would be too many.
@@ -167,6 +176,13 @@ impl Coming {
         timeout_at(until.into(), self.there()).await.ok()
     }
 
+    /// Ends it, and comes back when that has begun.
+    pub(super) async fn give_up(mut self) {
+        self.task.abort();
+        // it was cancelled, or was there already and is dropped here
+        let _ = (&mut self.task).await;
+    }
+
     /// Whether it is not there after this time.
     pub(super) fn is_late(&self, patience: Duration) -> bool {
         !self.task.is_finished() && self.since.elapsed() > patience
@@ -196,8 +212,12 @@ impl Waiting {
 }
 
 impl Loading {
-    fn new(worker: Worker, code: &Arc<Code>) -> Self {
-        Self { worker: Some(worker), code: Arc::clone(code), begun: Instant::now() }
+    fn new(pool: &Arc<Pool>, worker: Worker, code: &Arc<Code>) -> Self {
+        Self::of(Arc::downgrade(pool), worker, code)
+    }
+
+    fn of(pool: Weak<Pool>, worker: Worker, code: &Arc<Code>) -> Self {
+        Self { pool, worker: Some(worker), code: Arc::clone(code), begun: Instant::now() }
     }
 
     async fn finish(mut self, plan: &Plan) -> Result<Worker, Fault> {
@@ -214,7 +234,12 @@ impl Drop for Loading {
     fn drop(&mut self) {
         if let (Some(worker), Ok(handle)) = (self.worker.take(), Handle::try_current()) {
             let (code, begun) = (Arc::clone(&self.code), self.begun);
-            handle.spawn(async move { worker.give_up(&code.to_string(), begun).await });
+            // which takes no time that could be cut short
+            let (hurry, _) = oneshot::channel();
+            let done = handle.spawn(async move { worker.give_up(&code.to_string(), begun).await });
+            if let Some(pool) = self.pool.upgrade() {
+                pool.see_off(Leaving { hurry, done });
+            }
         }
     }
 }

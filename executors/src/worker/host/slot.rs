@@ -413,7 +413,9 @@ impl Slot {
 
     /// Ends the worker.
     pub(super) async fn close(&mut self, within: Duration) -> Result<(), Fault> {
-        self.coming = None;
+        if let Some(coming) = self.coming.take() {
+            coming.give_up().await;
+        }
         match self.worker.take() {
             Some(worker) => worker.close(&self.code.to_string(), sleep(within)).await,
             None => Ok(()),

@@ -46,8 +46,8 @@ impl Loader for Code {
     }
 }
 
-/// Makes functions that say which version they are. Names tell what they do: `broken` does not load, `unwilling` does
-/// not take over, `leaky` loses something.
+/// Makes functions that say which version they are. Names tell what they do: `broken` does not load, `hanging` never gets
+/// that far, `unwilling` does not take over, `leaky` loses something, `clinging` does not end.
 struct Maker(Journal);
 
 struct Named {
@@ -64,6 +64,9 @@ impl Executor for Maker {
             return Err(Fault::function("it does not load"));
         }
         self.0.note(format!("prepare {name}"));
+        if name == "hanging" {
+            std::future::pending::<()>().await;
+        }
         Ok(Box::new(Named { name, state: 0, journal: self.0.clone() }))
     }
 }
@@ -95,6 +98,9 @@ impl Function for Named {
 
     async fn retire(&mut self, _within: Duration) -> Result<(), Fault> {
         self.journal.note(format!("{} retires", self.name));
+        if self.name == "clinging" {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -180,6 +186,28 @@ async fn a_new_version_goes_on_where_the_old_one_stands() {
     let at = |wanted: &str| notes.iter().position(|note| note == wanted).unwrap();
     assert!(at("prepare two") < at("two takes over") && at("two takes over") < at("one retires"));
     assert!(notes[at("two takes over")..].iter().all(|note| !note.starts_with("one ") || note == "one retires"));
+}
+
+#[tokio::test]
+async fn neither_an_end_nor_a_load_that_hangs_keeps_a_newer_version_out() {
+    let line = Line::start("clinging", ReloadState::Keep).await;
+    line.code.put("two");
+    line.wait(|notes| notes.iter().any(|note| note == "clinging retires")).await;
+    for (hanging, next) in [(1, "three"), (2, "four")] {
+        line.code.put("hanging");
+        line.wait(|notes| notes.iter().filter(|note| *note == "prepare hanging").count() == hanging).await;
+        line.code.put(next);
+        line.wait(|notes| notes.iter().any(|note| *note == format!("{next} takes over"))).await;
+    }
+    // back to what runs
+    line.code.put("hanging");
+    line.wait(|notes| notes.iter().filter(|note| *note == "prepare hanging").count() == 3).await;
+    line.code.put("four");
+    line.code.put("five");
+    line.wait(|notes| notes.iter().any(|note| note == "five takes over")).await;
+    assert_eq!(line.board.functions()["vm"].refused, None);
+    let all = states(&line.end().await);
+    assert!(all.iter().copied().eq(1..=all.len() as u32), "{all:?}");
 }
 
 #[tokio::test]
