@@ -104,7 +104,7 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
     let worst = Arc::<AtomicU8>::default();
     let overdue = leave_when_overdue(stop.clone(), drain, board.clone(), Arc::clone(&worst), context.leave);
     let overdue = tokio::spawn(overdue);
-    let code = run_all(context, settings, ready, &stopper, &stop, &board, &worst, require_backend).await;
+    let code = run_all(context, settings, ready, (&stopper, &stop), &board, &worst, require_backend).await;
     overdue.abort();
     if code == NOT_DRAINED {
         // what is still in flight may never come back
@@ -119,8 +119,7 @@ async fn run_all(
     context: &Context,
     settings: &Settings,
     ready: Vec<Parts>,
-    stopper: &Stopper,
-    stop: &Stop,
+    (stopper, stop): (&Stopper, &Stop),
     board: &Board,
     worst: &AtomicU8,
     require_backend: bool,

@@ -164,8 +164,9 @@ mod tests {
         assert_eq!(doing(&end("_end_threads", library)).as_deref(), Some("at /opt/f.py:7 in job"));
         let own = "  File \"/opt/f.py\", line 3 in bye\n";
         assert_eq!(doing(&end("_end_functions", own)).as_deref(), Some("at /opt/f.py:3 in bye"));
-        let report = end("_end_functions", "").split_once("\n\n").unwrap().1.to_owned();
-        assert_eq!(doing(&report).as_deref(), Some("in an atexit function"));
+        let report = end("_end_functions", "");
+        let current = report.split("\n\n").last().unwrap_or_default();
+        assert_eq!(doing(current).as_deref(), Some("in an atexit function"));
         let loading = format!("Current thread 0x00008f (most recent call first):\n{own}");
         assert_eq!(doing(&loading).as_deref(), Some("at /opt/f.py:3 in bye"));
         assert_eq!(doing(""), None);
