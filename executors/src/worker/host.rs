@@ -27,7 +27,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use runtime_core::Fault;
-use runtime_core::config::settings::Standby;
 use runtime_core::contract::{Brief, Executor, Function, Module};
 use runtime_core::isolation::{Isolate, Workers};
 use runtime_core::pointer::Pointer;
@@ -104,13 +103,8 @@ impl Executor for Apart {
         let code = Arc::new(Code { module, brief, took: OnceLock::new() });
         let mut slots = Vec::new();
         for _ in 0..self.plan.workers.count {
-            let slot = Slot::start(&self.plan, &self.pool, &code).await.inspect_err(|_| {
-                // what was kept ready went into the attempt, and an older version may need it any time
-                if self.plan.workers.standby == Standby::Interpreter {
-                    self.pool.refill(&code);
-                }
-            });
-            slots.push(slot?);
+            let slot = Slot::start(&self.plan, &self.pool, &code).await;
+            slots.push(slot.inspect_err(|_| self.pool.make_up(&code))?);
         }
         self.pool.refill(&code);
         Ok(Box::new(ApartFunction::new(

@@ -1,6 +1,7 @@
 //! Workers that are not in a slot: the one that is kept ready, and those that are on their way out. One pool for all
 //! slots and all versions of a function.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const MOST_LEAVING: usize = 8;
 pub(super) struct Pool {
     plan: Arc<Plan>,
     ready: Mutex<Option<Waiting>>,
+    /// Nothing is kept ready any more.
+    closed: AtomicBool,
     leaving: Mutex<Vec<Leaving>>,
 }
 
@@ -55,7 +58,12 @@ struct Loading {
 
 impl Pool {
     pub(super) fn new(plan: &Arc<Plan>) -> Self {
-        Self { plan: Arc::clone(plan), ready: Mutex::default(), leaving: Mutex::default() }
+        Self {
+            plan: Arc::clone(plan),
+            ready: Mutex::default(),
+            closed: AtomicBool::new(false),
+            leaving: Mutex::default(),
+        }
     }
 
     fn ready(&self) -> std::sync::MutexGuard<'_, Option<Waiting>> {
@@ -86,7 +94,7 @@ impl Pool {
     pub(super) fn refill(self: &Arc<Self>, code: &Arc<Code>) {
         let standby = self.plan.workers.standby;
         let mut ready = self.ready();
-        if ready.is_some() || standby == Standby::None {
+        if ready.is_some() || standby == Standby::None || self.closed.load(Ordering::Relaxed) {
             return;
         }
         let (pool, plan, code) = (Arc::downgrade(self), Arc::clone(&self.plan), Arc::clone(code));
@@ -102,9 +110,22 @@ impl Pool {
         *ready = Some(Waiting { coming, code: imported });
     }
 
-    /// Lets go what is kept ready, which ends it.
+    /// After an attempt that came to nothing: what was kept ready may have gone into it, and an older version may need it
+    /// any time.
+    pub(super) fn make_up(self: &Arc<Self>, code: &Arc<Code>) {
+        // one that has imported the function would have imported what is not wanted
+        if self.plan.workers.standby == Standby::Interpreter {
+            self.refill(code);
+        }
+    }
+
+    /// Lets go what is kept ready, which ends it, for good.
     pub(super) async fn empty(&self) {
-        let waiting = self.ready().take();
+        let waiting = {
+            let mut ready = self.ready();
+            self.closed.store(true, Ordering::Relaxed);
+            ready.take()
+        };
         if let Some(waiting) = waiting {
             waiting.coming.give_up().await;
         }
@@ -239,6 +260,7 @@ impl Drop for Loading {
             let done = handle.spawn(async move { worker.give_up(&code.to_string(), begun).await });
             if let Some(pool) = self.pool.upgrade() {
                 pool.see_off(Leaving { hurry, done });
+                pool.make_up(&self.code);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Outcome, Returned};
 use runtime_core::isolation::Recycle;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::super::protocol::HandedOver;
 use super::given::{Given, often};
@@ -380,13 +380,21 @@ impl Slot {
     /// Its state. That of a worker that has ended is gone, and another one would begin without.
     pub(super) async fn hand_over(&mut self) -> Result<HandedOver, Fault> {
         self.bury_idle();
-        match &mut self.worker {
-            Some(worker) => worker.hand_over().await,
-            None => {
-                self.lost = true;
-                Ok(HandedOver::default())
-            }
+        let Some(worker) = &mut self.worker else {
+            self.lost = true;
+            return Ok(HandedOver::default());
+        };
+        // large states take their time
+        let patience = self.plan.workers.farewell * 3;
+        if let Ok(handed) = timeout(patience, worker.hand_over()).await {
+            return handed;
         }
+        // it is as good as ended: a call would get no answer either
+        let fault = worker.silent(patience).await;
+        let report = fault.report().map(|report| format!("\n{}", report.trim_end())).unwrap_or_default();
+        tracing::error!(function = %self.plan.workers.function, "{}{report}", fault.chain());
+        self.ended(Some("timeout"), &fault.to_string());
+        Ok(HandedOver::default())
     }
 
     /// A worker that ended while nothing ran is nobody's fault.

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use runtime_core::Fault;
+use runtime_core::options::Span;
 use tokio::time::timeout;
 
 use super::super::super::dump;
@@ -45,6 +46,8 @@ impl Worker {
             self.bury().await;
             return closed.unwrap_or(Ok(()));
         }
+        metrics::counter!("gaugefn_worker_kills_total", "function" => self.ears.function.to_string(), "reason" => "end")
+            .increment(1);
         let after = begun.elapsed().as_secs_f64();
         let (place, report) = self.whereabouts().await;
         let pid = self.process.pid();
@@ -54,6 +57,17 @@ impl Worker {
              started{place}"
         ));
         Err(if report.is_empty() { fault } else { fault.with_report(report) })
+    }
+
+    /// Kills it, as it has not answered in this time; what to say of it.
+    pub(in super::super) async fn silent(&mut self, after: Duration) -> Fault {
+        let (place, report) = self.whereabouts().await;
+        let (pid, after) = (self.process.pid(), Span(after));
+        self.bury().await;
+        let fault = Fault::function(format!(
+            "worker process {pid} has not handed its state over within {after} and was killed{place}"
+        ));
+        if report.is_empty() { fault } else { fault.with_report(report) }
     }
 
     /// Ends it in the middle of loading the function, which nobody waits for any more.
