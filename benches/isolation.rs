@@ -15,7 +15,7 @@ use executors::worker::host::Processes;
 use runtime_core::config::section::Section;
 use runtime_core::config::settings::Standby;
 use runtime_core::contract::{Brief, Call, Event, Executor, Function, Module, Returned, Revision};
-use runtime_core::isolation::{Isolate, Recycle, Workers};
+use runtime_core::isolation::{Isolate, Recycle, Restarts, Workers};
 use runtime_core::main_thread::MainThread;
 use runtime_core::{Registry, Site, main_thread};
 
@@ -250,6 +250,7 @@ fn apart(executor: &'static str, timeout: Option<Duration>) -> Box<dyn Executor>
         memory_limit: None,
         recycle: Recycle::default(),
         farewell: Duration::from_secs(10),
+        restarts: Restarts::default(),
     };
     Processes::new().executor(workers).unwrap()
 }

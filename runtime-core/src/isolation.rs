@@ -28,6 +28,18 @@ pub struct Workers {
     pub recycle: Recycle,
     /// How long one that was replaced may take to end.
     pub farewell: Duration,
+    /// How soon there is another one after one that has ended.
+    pub restarts: Restarts,
+}
+
+/// How soon there is another worker where one ends after the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Restarts {
+    /// Later each time, however long that lasts: whoever runs a service mends it meanwhile.
+    #[default]
+    Later,
+    /// At once, when it is needed; where none can be started, the events of its batch fail: a command has an end.
+    AtOnce,
 }
 
 /// When a worker is replaced by plan.
@@ -59,6 +71,7 @@ impl Workers {
                 age: options.max_age.map(|span| span.0),
             },
             farewell: options.farewell(),
+            restarts: Restarts::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `gaugefn check`: all problems of the configuration at once.
 
 use runtime_core::config::Settings;
-use runtime_core::config::settings::LogOptions;
+use runtime_core::config::settings::{FunctionSettings, Isolation, LogOptions, Standby};
 use runtime_core::contract::{Blame, Facts, Fault, StateKey};
 use runtime_core::engine::assemble::{Built, Code, join};
 use runtime_core::engine::{Board, Bond};
@@ -11,7 +11,7 @@ use crate::args::ConfigArgs;
 use crate::log;
 
 pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -> u8 {
-    let (layered, settings) = match context.configured(args) {
+    let (layered, mut settings) = match context.configured(args) {
         Ok(configured) => configured,
         Err(code) => return code,
     };
@@ -24,6 +24,9 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
         return context.print(&format!("the configuration is sound: {functions} {}\n", names.join(", ")));
     }
     log::start(&LogOptions { level: "warn".to_owned(), ..settings.log.clone() });
+    if cfg!(feature = "worker") {
+        settings.functions.iter_mut().for_each(load_apart);
+    }
     let (faults, notes) = connect_all(context, &settings).await;
     for note in &notes {
         say(note);
@@ -41,6 +44,13 @@ pub(super) async fn check(context: &Context, args: &ConfigArgs, connect: bool) -
             "the configuration is sound, every connection opens, every function loads: {functions} {}\n",
             names.join(", ")
         )),
+    }
+}
+
+/// Whatever its import does to its process, there is an answer, and the next function's turn comes.
+fn load_apart(function: &mut FunctionSettings) {
+    if function.executor.entry.needs_module {
+        (function.options.isolation, function.options.standby) = (Isolation::Process, Standby::None);
     }
 }
 

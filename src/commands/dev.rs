@@ -1,7 +1,7 @@
 //! `gaugefn dev`: live metrics of this machine through a function, to standard output.
 
 use async_trait::async_trait;
-use runtime_core::config::settings::LogOptions;
+use runtime_core::config::settings::{Isolation, LogOptions};
 use runtime_core::contract::{Delivery, Facts, Fault, Pull, Source};
 use runtime_core::engine::{Board, End, assemble, run, stop};
 use runtime_core::options::Span;
@@ -11,7 +11,7 @@ use crate::args::FunctionArgs;
 use crate::{deployment, log, signals};
 
 pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span, count: Option<u64>) -> u8 {
-    let settings = match local::settings(function, &*context.variables, &every.to_string()) {
+    let settings = match local::settings(function, &*context.variables, &every.to_string(), Isolation::Process) {
         Ok(settings) => settings,
         Err(problems) => return refuse_all(&problems),
     };

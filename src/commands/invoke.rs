@@ -1,14 +1,17 @@
 //! `gaugefn invoke`: events of a file through a function, one line of result each.
+//!
+//! The function is in a worker: what it does to its process, it does to that one, and every event has its answer.
 
 use std::io::{Read, Write};
 use std::path::Path;
 
-use runtime_core::config::settings::LogOptions;
-use runtime_core::contract::{Call, Event, Facts, Fault, Function, Returned};
+use runtime_core::config::settings::{Isolation, LogOptions};
+use runtime_core::contract::{Event, Facts, Fault, Returned};
 use runtime_core::engine::{Board, assemble};
+use runtime_core::isolation::Restarts;
 use sources::lines::{self, MAX_PAYLOAD};
 
-use super::kept::Kept;
+use super::kept::{Calls, Kept};
 use super::{Context, local, refuse, refuse_all, say};
 use crate::args::FunctionArgs;
 use crate::{deployment, log};
@@ -33,7 +36,7 @@ pub(super) async fn invoke(
             return crate::USAGE;
         }
     };
-    let settings = match local::settings(function, &*context.variables, "1s") {
+    let settings = match local::settings(function, &*context.variables, "1s", Isolation::Process) {
         Ok(settings) => settings,
         Err(problems) => return refuse_all(&problems),
     };
@@ -48,6 +51,7 @@ pub(super) async fn invoke(
     };
     let mut around = context.surroundings(&settings, facts);
     around.encoded_state = kept.is_some();
+    around.restarts = Restarts::AtOnce;
     let [function] = settings.functions.as_slice() else {
         return refuse(&Fault::internal("not exactly one function"));
     };
@@ -56,15 +60,12 @@ pub(super) async fn invoke(
         Err(fault) => return refuse(&fault),
     };
     let batch = if event.is_some_and(|path| path != Path::new("-")) { BATCH } else { 1 };
-    if let Some(kept) = &kept
-        && let Err(fault) = kept.give(&mut *function).await
-    {
-        return refuse(&fault);
-    }
-    let mut result = all(context, &mut *function, lines, batch).await;
-    if let Some(kept) = kept
-        && let Err(fault) = kept.take(&mut *function, local::NAME).await
-    {
+    let mut calls = match Calls::begin(&mut *function, kept).await {
+        Ok(calls) => calls,
+        Err(fault) => return refuse(&fault),
+    };
+    let mut result = all(context, &mut calls, lines, batch).await;
+    if let Err(fault) = calls.end(local::NAME).await {
         result = Err(fault);
     }
     if let Err(fault) = function.close(drain).await {
@@ -125,7 +126,7 @@ fn input(event: Option<&Path>) -> Result<Box<dyn Read + Send>, Fault> {
 }
 
 /// Calls the function with every line that is not blank; how many failed.
-async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, batch: usize) -> Result<usize, Fault> {
+async fn all(context: &Context, calls: &mut Calls<'_>, mut lines: Lines, batch: usize) -> Result<usize, Fault> {
     let mut failed = 0;
     loop {
         let (events, rest) = tokio::task::spawn_blocking(move || (read(&mut lines, batch), lines))
@@ -137,10 +138,10 @@ async fn all(context: &Context, function: &mut dyn Function, mut lines: Lines, b
             return Ok(failed);
         }
         let unusable = events.pop_if(|event| event.flaw.is_some());
-        let outcomes = if events.is_empty() { Vec::new() } else { function.invoke(&events, Call::default()).await? };
+        let all = if events.is_empty() { Vec::new() } else { calls.call(&events).await? };
         let mut text = Vec::new();
-        for (event, outcome) in events.iter().zip(outcomes) {
-            match outcome.returned {
+        for (event, returned) in events.iter().zip(all) {
+            match returned {
                 Returned::NotCalled => return Err(Fault::internal("the function was not called with an event")),
                 Returned::Output(payload) => text.extend_from_slice(&payload),
                 Returned::Empty => text.extend_from_slice(b"null"),

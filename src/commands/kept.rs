@@ -1,10 +1,10 @@
-//! A function's state in a file, for `invoke --state`: read at the start, written at the end.
+//! Calls of `invoke`, and with `--state` a function's state in a file: read at the start, written at the end.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use runtime_core::contract::{Env, Fault, Function, Legacy};
+use runtime_core::contract::{Call, Env, Event, Fault, Function, Legacy, Returned, StateKey};
 use state_codec::Document;
 
 use super::say;
@@ -52,7 +52,7 @@ impl Kept {
     ///
     /// # Errors
     /// The function cannot go on with this state.
-    pub(super) async fn give(&self, function: &mut dyn Function) -> Result<(), Fault> {
+    async fn give(&self, function: &mut dyn Function) -> Result<(), Fault> {
         if self.document.env.is_empty() {
             return Ok(());
         }
@@ -64,16 +64,19 @@ impl Kept {
     ///
     /// # Errors
     /// The state cannot be had, or the file cannot be written; it is as before then.
-    pub(super) async fn take(mut self, function: &mut dyn Function, label: &str) -> Result<(), Fault> {
-        let Legacy::Encoded { env, lost } = function.hand_over().await? else {
-            return Err(Fault::internal("the function's state came as live objects"));
-        };
-        for name in lost {
-            say(&format!("not in the state file: {name}"));
+    async fn take(mut self, function: &mut dyn Function, label: &str) -> Result<(), Fault> {
+        match function.hand_over().await? {
+            Legacy::Encoded { env, lost } => {
+                for name in lost {
+                    say(&format!("not in the state file: {name}"));
+                }
+                self.document.env = env.0;
+            }
+            // the last call has ended the function's process: the state is what the calls before it have left
+            Legacy::Live(_) => {}
         }
         label.clone_into(&mut self.document.function);
         self.document.version += 1;
-        self.document.env = env.0;
         let name = self.path.display();
         let text = self
             .document
@@ -82,6 +85,71 @@ impl Kept {
         replace(&self.path, text.as_bytes()).map_err(|error| {
             Fault::file(format!("the state file '{name}' cannot be written; it is as before")).caused_by(error)
         })
+    }
+}
+
+/// The calls of one function.
+pub(super) struct Calls<'a> {
+    function: &'a mut dyn Function,
+    /// The state, where there is a file for it.
+    kept: Option<Kept>,
+    /// Whether the state is taken from each batch, so that a process that ends takes nothing of it along.
+    keep: bool,
+}
+
+impl<'a> Calls<'a> {
+    /// Of a function that has not been called yet. It goes on with the state of the file.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(super) async fn begin(function: &'a mut dyn Function, kept: Option<Kept>) -> Result<Self, Fault> {
+        let Some(kept) = kept else { return Ok(Self { function, kept: None, keep: false }) };
+        // a library without `save` has nothing to give, and may be called all the same
+        let keep = matches!(function.hand_over().await?, Legacy::Encoded { lost, .. } if lost.is_empty());
+        kept.give(function).await?;
+        Ok(Self { function, kept: Some(kept), keep })
+    }
+
+    /// What became of each event, in their order.
+    ///
+    /// # Errors
+    /// The function is gone.
+    pub(super) async fn call(&mut self, events: &[Event]) -> Result<Vec<Returned>, Fault> {
+        let Some(kept) = self.kept.as_mut().filter(|_| self.keep) else {
+            let outcomes = self.function.invoke(events, Call::default()).await?;
+            return Ok(outcomes.into_iter().map(|outcome| outcome.returned).collect());
+        };
+        let mut all: Vec<Option<Returned>> = events.iter().map(|_| None).collect();
+        let mut anew = false;
+        loop {
+            let left: Vec<usize> = (0..events.len()).filter(|index| all[*index].is_none()).collect();
+            if left.is_empty() {
+                return Ok(all.into_iter().flatten().collect());
+            }
+            let given: Vec<_> = left.iter().map(|index| events[*index].clone()).collect();
+            let env = || (StateKey::default(), Env(kept.document.env.clone()));
+            let states = anew.then(env).into_iter().collect();
+            let outcomes = self.function.invoke(&given, Call { keep: true, states, anew, ..Call::default() }).await?;
+            // where a process has ended, those that are not to blame are called once more, with the state from before
+            anew = true;
+            for (index, outcome) in left.into_iter().zip(outcomes) {
+                for (_, env) in outcome.states {
+                    kept.document.env = env.0;
+                }
+                all[index] = Some(outcome.returned).filter(|returned| !matches!(returned, Returned::NotCalled));
+            }
+        }
+    }
+
+    /// Writes the state into its file.
+    ///
+    /// # Errors
+    /// It cannot be had, or not be written; the file is as before then.
+    pub(super) async fn end(self, label: &str) -> Result<(), Fault> {
+        match self.kept {
+            Some(kept) => kept.take(self.function, label).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use config::Value;
 use runtime_core::config::layers::{Variables, empty, of_variable, put};
+use runtime_core::config::settings::Isolation;
 use runtime_core::config::{Problem, Settings, os_text, tree};
 use runtime_core::contract::Fault;
 
@@ -18,7 +19,12 @@ pub(super) const NAME: &str = "default";
 ///
 /// # Errors
 /// All problems of the path and of what the variables say.
-pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &str) -> Result<Settings, Vec<Problem>> {
+pub(super) fn settings(
+    args: &FunctionArgs,
+    variables: &dyn Variables,
+    period: &str,
+    isolation: Isolation,
+) -> Result<Settings, Vec<Problem>> {
     let mut layer = empty();
     let mut set = |path: &[&str], value: Value| put(&mut layer, &[&["functions", NAME], path].concat(), value);
     let argument = |text: &str| of_variable("the command line", text);
@@ -26,7 +32,13 @@ pub(super) fn settings(args: &FunctionArgs, variables: &dyn Variables, period: &
     set(&["source", "period"], argument(period));
     set(&["sinks", "stdout", "use"], argument("stdout"));
 
-    set(&["isolation"], argument("inline"));
+    if isolation == Isolation::Process && cfg!(feature = "worker") {
+        set(&["isolation"], argument("process"));
+        // most functions never need another one
+        set(&["standby"], argument("none"));
+    } else {
+        set(&["isolation"], argument("inline"));
+    }
 
     let path = os_text::text(args.path.as_os_str());
     let loader = loader(&args.path);

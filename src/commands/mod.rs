@@ -8,6 +8,7 @@ use runtime_core::config::layers::Variables;
 use runtime_core::config::{Problem, Settings};
 use runtime_core::contract::{Blame, Facts, Fault};
 use runtime_core::engine::assemble::Surroundings;
+use runtime_core::isolation::Restarts;
 use runtime_core::main_thread::MainThread;
 
 use crate::args::{Command, ConfigArgs};
@@ -100,6 +101,7 @@ impl Context {
             facts,
             isolate: crate::components::isolate(),
             encoded_state: false,
+            restarts: Restarts::default(),
         }
     }
 

@@ -16,6 +16,7 @@ use std::process::ChildStdin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use runtime_core::config::settings::Isolation;
 use runtime_core::contract::{Facts, Fault};
 use runtime_core::engine::stop;
 
@@ -54,7 +55,7 @@ pub(super) async fn replay(context: &Context, args: &ReplayArgs) -> u8 {
     }
     let versions = versions(&args.function, against);
     for version in &versions {
-        if let Err(problems) = local::settings(version, &*context.variables, "1s") {
+        if let Err(problems) = local::settings(version, &*context.variables, "1s", Isolation::Inline) {
             return refuse_all(&problems);
         }
     }

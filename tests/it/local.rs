@@ -1,4 +1,8 @@
 //! `invoke` and `dev`: no Redis, no config file, and a standard output that holds results and nothing else.
+//!
+//! * `ends` - functions that end their process
+
+mod ends;
 
 use crate::support::gaugefn::{Gaugefn, Output, Running};
 use crate::support::project;

@@ -154,6 +154,9 @@ fn wide_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Gives the descriptors their numbers in the child, before exec.
 fn place(mut numbers: [RawFd; NAMES.len()]) -> io::Result<()> {
+    // a worker is in the background of whatever terminal there is: reading that is an error, and no stop for ever
+    // SAFETY: a system call without memory
+    unsafe { libc::signal(libc::SIGTTIN, libc::SIG_IGN) };
     let end = FIRST + NAMES.len() as RawFd;
     let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
     // all out of the way first: one may have the number that another one gets. Should std's own pipe, by which it hears

@@ -13,7 +13,7 @@ use runtime_core::config::settings::Standby;
 use runtime_core::contract::{
     Brief, Call, Env, Event, Executor, Function, Module, Outcome, Returned, Revision, StateKey,
 };
-use runtime_core::isolation::{Isolate, Recycle, Workers};
+use runtime_core::isolation::{Isolate, Recycle, Restarts, Workers};
 use runtime_core::main_thread::MainThread;
 use runtime_core::{Registry, Site};
 use tracing::field::{Field, Visit};
@@ -49,6 +49,7 @@ impl Bed {
                 memory_limit: None,
                 recycle: Recycle::default(),
                 farewell: Duration::from_secs(10),
+                restarts: Restarts::default(),
             };
             Processes::new().executor(workers).unwrap()
         };

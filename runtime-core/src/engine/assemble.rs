@@ -8,7 +8,7 @@ use super::reload::{Reload, announce, wanted};
 use crate::config::Section;
 use crate::config::settings::{ErrorOptions, FunctionSettings, Isolation};
 use crate::contract::{Brief, DeadLetters, Facts, Fault, Function, Health, Sink, Source, StateStore};
-use crate::isolation::{Isolate, Workers};
+use crate::isolation::{Isolate, Restarts, Workers};
 use crate::main_thread::MainThread;
 use crate::registry::Site;
 
@@ -50,6 +50,8 @@ pub struct Surroundings<'a> {
     pub facts: Facts,
     /// Whether states will be asked for as bytes, also of functions in this process.
     pub encoded_state: bool,
+    /// How soon a worker that has ended is replaced.
+    pub restarts: Restarts,
     /// Makes worker processes.
     pub isolate: Option<Arc<dyn Isolate>>,
 }
@@ -150,7 +152,8 @@ impl Code {
                     settings.name
                 ))
             })?;
-            isolate.executor(Workers::of(settings.name.as_str().into(), executor, section, &settings.options))?
+            let workers = Workers::of(settings.name.as_str().into(), executor, section, &settings.options);
+            isolate.executor(Workers { restarts: around.restarts, ..workers })?
         } else {
             (settings.executor.entry.build)(&settings.executor.section, &site).await?
         };

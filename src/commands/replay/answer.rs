@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
-use runtime_core::config::settings::LogOptions;
+use runtime_core::config::settings::{Isolation, LogOptions};
 use runtime_core::contract::{Call, Event, Fault, Function, Returned};
 use runtime_core::engine::{Board, assemble};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -25,12 +25,15 @@ pub(super) enum Answer {
     Result(Vec<u8>),
     /// The call failed, for this reason.
     Failed(String),
+    /// The process ends with this exit code, and has said why.
+    Refused(u8),
 }
 
 impl Answer {
     pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let (tag, bytes) = match self {
             Self::Ready => (b'R', &[][..]),
+            Self::Refused(code) => (b'X', std::slice::from_ref(code)),
             Self::Result(text) => (b'=', text.as_slice()),
             Self::Failed(reason) => (b'!', reason.as_bytes()),
         };
@@ -57,13 +60,24 @@ impl Answer {
             b'R' => Ok(Self::Ready),
             b'=' => Ok(Self::Result(bytes)),
             b'!' => Ok(Self::Failed(String::from_utf8_lossy(&bytes).into_owned())),
+            b'X' if bytes.len() == 1 => Ok(Self::Refused(bytes[0])),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
 }
 
-/// Answers every line of standard input.
+/// Answers every line of standard input. What ends without a clean end of its input says so last: the exit code alone may
+/// be the function's.
 pub(super) async fn answer(context: &Context, function: &FunctionArgs, facts: &[String]) -> u8 {
+    let code = answers(context, function, facts).await;
+    if code != 0 {
+        // the other side may have ended first
+        let _ = Answer::Refused(code).write(&mut &*context.stdout);
+    }
+    code
+}
+
+async fn answers(context: &Context, function: &FunctionArgs, facts: &[String]) -> u8 {
     let facts = match invoke::read_facts(facts, deployment::facts(&*context.variables)) {
         Ok(facts) => facts,
         Err(message) => {
@@ -71,7 +85,7 @@ pub(super) async fn answer(context: &Context, function: &FunctionArgs, facts: &[
             return crate::USAGE;
         }
     };
-    let settings = match local::settings(function, &*context.variables, "1s") {
+    let settings = match local::settings(function, &*context.variables, "1s", Isolation::Inline) {
         Ok(settings) => settings,
         Err(problems) => return refuse_all(&problems),
     };
@@ -149,6 +163,7 @@ mod tests {
             Answer::Ready,
             Answer::Result(b"{\n\"a\": 1}".to_vec()),
             Answer::Failed("no luck".to_owned()),
+            Answer::Refused(65),
             Answer::Result(Vec::new()),
         ];
         let mut wire = Vec::new();

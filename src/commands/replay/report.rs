@@ -116,7 +116,7 @@ fn difference(format: ReplayFormat, number: u64, result: &Answer, against: &Answ
     let texts = [result, against].map(|answer| match answer {
         Answer::Result(bytes) => String::from_utf8_lossy(bytes),
         Answer::Failed(reason) => reason.into(),
-        Answer::Ready => "".into(),
+        Answer::Ready | Answer::Refused(_) => "".into(),
     });
     let json =
         |n: usize, answer: &Answer| matches!(answer, Answer::Result(_)).then(|| Json::parse(&texts[n])).flatten();

@@ -98,11 +98,9 @@ impl<'a> Version<'a> {
     pub(super) fn ready(&mut self) -> Result<(), u8> {
         match self.answer() {
             Ok(Answer::Ready) => Ok(()),
+            Ok(Answer::Refused(code)) => Err(code),
             Ok(_) => Err(self.out_of_step()),
-            Err(status) => Err(match status.code() {
-                Some(code) if code != 0 => u8::try_from(code).unwrap_or(Blame::Internal.exit_code()),
-                _ => self.gone("it was loaded", status),
-            }),
+            Err(status) => Err(self.gone("it was loaded", status)),
         }
     }
 
@@ -110,6 +108,7 @@ impl<'a> Version<'a> {
     pub(super) fn next(&mut self, event: u64) -> Result<Answer, u8> {
         match self.answer() {
             Ok(Answer::Ready) => Err(self.out_of_step()),
+            Ok(Answer::Refused(code)) => Err(code),
             Ok(answer) => Ok(answer),
             Err(status) => Err(self.gone(&format!("it was called with event {event}"), status)),
         }
@@ -118,12 +117,10 @@ impl<'a> Version<'a> {
     /// Waits for the end that follows the end of its input; the exit code where that was no clean one.
     pub(super) fn end(&mut self) -> Result<(), u8> {
         match self.answer() {
+            Ok(Answer::Refused(code)) => Err(code),
             Ok(_) => Err(self.out_of_step()),
-            Err(status) => match status.code() {
-                Some(0) => Ok(()),
-                Some(code) => Err(u8::try_from(code).unwrap_or(Blame::Internal.exit_code())),
-                None => Err(self.gone("it was ending", status)),
-            },
+            Err(status) if status.success() => Ok(()),
+            Err(status) => Err(self.gone("it was ending", status)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use runtime_core::Fault;
 use runtime_core::contract::{Call, Event, Outcome, Returned};
 
 /// A batch on its way through a worker, or through several.
@@ -28,6 +29,12 @@ impl Given {
     /// Whether it needs states that only a worker that has lasted has.
     pub(super) const fn builds_on_others(&self) -> bool {
         self.call.keep && !self.call.anew
+    }
+
+    /// The rest of its events fails, as there is no worker for it.
+    pub(super) fn fail(&mut self, fault: &Fault) {
+        let failed = || Fault::function(format!("no worker can be started for it: {}", fault.chain()));
+        self.outcomes.resize_with(self.events.len(), || Returned::Failed(failed()).into());
     }
 
     /// The rest of its events is given again by whoever keeps the states.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use runtime_core::Fault;
 use runtime_core::contract::{Call, Env, Event, Outcome, Returned};
-use runtime_core::isolation::Recycle;
+use runtime_core::isolation::{Recycle, Restarts};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::super::protocol::HandedOver;
@@ -245,6 +245,10 @@ impl Slot {
                     self.worker = Some(worker);
                     self.pool.refill(&self.code);
                 }
+                Err(fault) if self.is_a_commands() => {
+                    self.given.iter_mut().for_each(|given| given.fail(&fault));
+                    return;
+                }
                 Err(fault) => {
                     self.ends += 1;
                     if self.ends == LOOP {
@@ -261,9 +265,14 @@ impl Slot {
         }
     }
 
+    /// Whether a batch waits that nobody wants to wait for.
+    fn is_a_commands(&self) -> bool {
+        self.plan.workers.restarts == Restarts::AtOnce && !self.given.is_empty()
+    }
+
     /// In a loop the next one has to wait.
     fn rest(&mut self) {
-        if self.ends >= LOOP {
+        if self.ends >= LOOP && !self.is_a_commands() {
             let wait = (FIRST_WAIT * 2_u32.saturating_pow((self.ends - LOOP).min(16))).min(LONGEST_WAIT);
             self.not_before = Some(Instant::now() + wait);
         }
@@ -319,7 +328,8 @@ impl Slot {
     async fn after(&mut self) {
         let Some(worker) = &mut self.worker else {
             // the outcomes need not wait for the next one; in a loop there is no hurry
-            if self.ends < LOOP && self.coming.is_none() {
+            let later = self.plan.workers.restarts == Restarts::Later;
+            if later && self.ends < LOOP && self.coming.is_none() {
                 self.coming = Some(self.pool.fetch(&self.code));
             }
             return;

@@ -384,6 +384,10 @@ impl Worker {
                 Size(limit)
             )),
             End::Refused(fault) => fault,
+            End::Gone(Gone::Broken(ProtocolError::Cut)) => Fault::function(
+                "the worker ran on without its connection to gaugefn and was killed: the call must neither replace its \
+                 process (os.exec) nor close what it has not opened",
+            ),
             End::Gone(Gone::Broken(error)) => Fault::from(error),
             End::Gone(Gone::Exit(_)) => {
                 let how = exit.map_or_else(|| "has ended".to_owned(), ended);

@@ -10,6 +10,7 @@ use crate::config::schema;
 use crate::contract::Facts;
 use crate::engine::assemble::Surroundings;
 use crate::engine::{Board, End, assemble, run, stop};
+use crate::isolation::Restarts;
 use crate::main_thread;
 
 /// Every object of the schema that describes an object.
@@ -82,6 +83,7 @@ async fn settings_become_a_function_that_runs() {
         facts: Facts { host: Some("h".to_owned()), input_key: Some("not this one".to_owned()), ..Facts::default() },
         isolate: None,
         encoded_state: false,
+        restarts: Restarts::default(),
     };
     let mut parts = assemble(&settings.functions[0], &around, &board).await.unwrap_or_else(|fault| panic!("{fault}"));
     let told = parts.function.invoke(&[crate::contract::Event::new("1", "{}")], Default::default()).await.unwrap();
