@@ -3,10 +3,12 @@
 //! One target, `function`, so that a filter can tell them from gaugefn's own lines.
 
 mod lines;
+mod passing;
 
 use tracing::Level;
 
 pub use lines::{LONGEST, Lines};
+pub use passing::passing;
 
 /// One line or message of user code.
 #[derive(Debug, Clone, Copy)]

@@ -80,7 +80,20 @@ fn refuse_all(problems: &[Problem]) -> u8 {
 /// A line on standard error.
 fn say(text: &str) {
     // if nobody can hear it, nobody can hear of that either
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", visible(text));
+}
+
+/// Without what would move a terminal's cursor or change its colours: payloads and errors are anybody's.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' && letter != '\t' {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 impl Context {

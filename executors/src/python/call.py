@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 import traceback
 
@@ -13,6 +14,12 @@ OWN = "<gaugefn>"
 # Ways that are remembered, and the frames of the longest one.
 _MOST_WAYS = 64
 _DEEPEST = 50
+
+# Letters of an error's line and of its report that are kept.
+_LINE = 1000
+_REPORT = 64 << 10
+
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _loop = None
 _ways = {}
@@ -144,26 +151,60 @@ def last_words(error):
 
 def describe(error, root):
     """One line with the innermost place in the function's own files, and the traceback as Python prints it."""
-    line, place = type(error).__name__, None
-    report = line
-    # whatever the exception's own methods do, there is something to say
     try:
         way = _way(error)
         if way is None:
             whole = traceback.TracebackException(type(error), error, error.__traceback__)
             line = _line(error, whole)
             place = _place(whole.stack, root)
-            _strip(whole, set())
-            report = "".join(whole.format())
+            _strip(whole)
+            report = both_ends(whole.format(), _REPORT)
         else:
             place, head = _known(way, error, root)
             # without the frames, but Python may look into them for what was meant
             last = traceback.TracebackException(type(error), error, error.__traceback__, limit=0, compact=True)
             line = _line(error, last)
-            report = head + "".join(last.format_exception_only())
+            report = both_ends([head, *last.format_exception_only()], _REPORT)
     except BaseException:
-        pass
-    return f"{line} ({place})" if place else line, report
+        # whatever the methods of the exception, or of what has loaded the code, have done
+        line, place, report = _bare(error, root)
+    return plain(f"{line} ({place})" if place else line), plain(report)
+
+
+def _bare(error, root):
+    """As `describe`, of what is Python's own: the type, the frames, and the text if it can be had."""
+    line = type.__dict__["__name__"].__get__(type(error))
+    try:
+        text = str(error)
+    except BaseException:
+        text = "<no text: its __str__ fails>"
+    stack, at = [], BaseException.__dict__["__traceback__"].__get__(error)
+    while at is not None:
+        code = at.tb_frame.f_code
+        stack.append(traceback.FrameSummary(code.co_filename, at.tb_lineno, code.co_name, lookup_line=False))
+        at = at.tb_next
+    line = _one_line(f"{line}: {text}" if text else line)
+    frames = (f'  File "{at.filename}", line {at.lineno}, in {at.name}\n' for at in stack if not _hidden(at))
+    report = both_ends(["Traceback (most recent call last):\n", *frames, line, "\n"], _REPORT)
+    return line, _place(stack, root), report
+
+
+def both_ends(pieces, most):
+    """The pieces together, at most so many letters of them: from both ends, and how many there were between."""
+    head = tail = ""
+    total, half = 0, most // 2
+    for piece in pieces:
+        total += len(piece)
+        room = half - len(head)
+        head += piece[:room]
+        tail = (tail + piece[room:])[-half:]
+    left_out = total - len(head) - len(tail)
+    return f"{head}\n… {left_out} letters are left out …\n{tail}" if left_out else head + tail
+
+
+def plain(text):
+    """Text that every log and store takes as it is: what steers a terminal, and lone surrogates, as escapes."""
+    return _ODD.sub(lambda odd: odd[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def _way(error):
@@ -190,7 +231,7 @@ def _known(way, error, root):
     if found is None:
         whole = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
         place = _place(whole.stack, root)
-        _strip(whole, set())
+        _strip(whole)
         head = "".join(["Traceback (most recent call last):\n", *whole.stack.format()])
         if len(_ways) == _MOST_WAYS:
             _ways.clear()
@@ -200,13 +241,16 @@ def _known(way, error, root):
 
 
 def _line(error, whole):
-    text = "".join(whole.format_exception_only()).strip()
-    if isinstance(error, SyntaxError):
-        # Python prints the place first, and the error last
-        line = text.splitlines()[-1]
-    else:
-        line = " ".join(text.split())
-    return line if len(line) <= 1000 else line[:1000] + "…"
+    if not isinstance(error, SyntaxError):
+        return _one_line("".join(whole.format_exception_only()))
+    # Python prints the place first, and the error last, before the notes
+    lines = [line for text in whole.format_exception_only() for line in text.splitlines()]
+    name = type(error).__name__
+    return _one_line(next((line for line in reversed(lines) if line.startswith(name)), lines[-1]))
+
+
+def _one_line(text):
+    return " ".join(both_ends([text.strip()], _LINE).split())
 
 
 def _place(stack, root):
@@ -227,26 +271,31 @@ def _hidden(frame):
     return frame.filename.startswith((OWN, "<frozen importlib")) or frame.filename == importlib.__file__
 
 
-def _strip(whole, seen):
+def _strip(whole):
     """Takes out what is no code of the function's: hidden frames, and the event loop around an `async def`."""
-    if whole is None or id(whole) in seen:
-        return
-    seen.add(id(whole))
-    frames = list(whole.stack)
-    start = 0
-    for n, frame in enumerate(frames):
-        if frame.filename.startswith(OWN) and frame.name == "_whole":
-            start = n + 1
-    kept = [frame for frame in frames[start:] if not _hidden(frame)]
-    whole.stack = traceback.StackSummary.from_list(kept)
-    _strip(whole.__cause__, seen)
-    _strip(whole.__context__, seen)
-    for part in getattr(whole, "exceptions", None) or ():
-        _strip(part, seen)
+    seen, left = set(), [whole]
+    while left:
+        whole = left.pop()
+        if whole is None or id(whole) in seen:
+            continue
+        seen.add(id(whole))
+        frames = list(whole.stack)
+        start = 0
+        for n, frame in enumerate(frames):
+            if frame.filename.startswith(OWN) and frame.name == "_whole":
+                start = n + 1
+        kept = [frame for frame in frames[start:] if not _hidden(frame)]
+        whole.stack = traceback.StackSummary.from_list(kept)
+        left += [whole.__cause__, whole.__context__, *(getattr(whole, "exceptions", None) or ())]
 
 
 def offender(result):
     """Where json.dumps stumbles: the path and the type of the first value that is no JSON; None if all of it is."""
+    found = _offender(result)
+    return found and plain(_one_line(found))
+
+
+def _offender(result):
     # a stack of its own: the result may be nested more deeply than Python's allows
     path, opened, stack = [], set(), []
 

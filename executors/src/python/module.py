@@ -10,7 +10,7 @@ import os
 import re
 import sys
 
-from _gaugefn_call import describe, leave_if_child
+from _gaugefn_call import describe, leave_if_child, plain
 
 
 class Refused(Exception):
@@ -18,7 +18,7 @@ class Refused(Exception):
 
     def __init__(self, line, report=None):
         super().__init__(line)
-        self.line = line
+        self.line = plain(line)
         self.report = report
 
 

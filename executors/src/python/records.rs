@@ -9,7 +9,7 @@ use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use runtime_core::records::{self, Record};
+use runtime_core::records::{self, Record, passing};
 use rustix::io::Errno;
 use tracing::Level;
 
@@ -48,9 +48,27 @@ fn now() -> (Option<Arc<str>>, Option<Arc<str>>) {
 #[pyfunction]
 #[pyo3(name = "send")]
 pub(super) fn send(py: Python<'_>, level: i64, stream: &Bound<'_, PyString>, text: &Bound<'_, PyString>) {
-    // lossy: a message may hold lone surrogates
-    let (stream, text) = (stream.to_string_lossy(), text.to_string_lossy());
-    write(py, severity(level), &stream, &[text]);
+    // any text may hold lone surrogates
+    let (stream, text) = (stream.to_string_lossy(), escaped(text));
+    let mut texts = Vec::new();
+    let mut rest: &str = &text;
+    while rest.len() > LONGEST {
+        let (piece, later) = rest.split_at(whole(rest.as_bytes(), LONGEST));
+        texts.push(piece.into());
+        rest = later;
+    }
+    texts.push(rest.into());
+    write(py, severity(level), &stream, &texts);
+}
+
+/// With lone surrogates as `\udfff`.
+fn escaped<'a>(text: &'a Bound<'_, PyString>) -> Cow<'a, str> {
+    text.to_str().map(Cow::from).unwrap_or_else(|_| {
+        let bytes = text.call_method1("encode", ("utf-8", "backslashreplace"));
+        let escaped = bytes.and_then(|bytes| Ok(bytes.cast::<PyBytes>()?.as_bytes().to_vec()));
+        let escaped = escaped.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        escaped.map_or_else(|| text.to_string_lossy(), Cow::from)
+    })
 }
 
 fn write(py: Python<'_>, level: Level, stream: &str, texts: &[Cow<'_, str>]) {
@@ -78,7 +96,49 @@ pub(super) struct Writer {
     /// `stdout` or `stderr`.
     stream: String,
     level: Level,
-    unfinished: Mutex<HashMap<ThreadId, Vec<u8>>>,
+    unfinished: Mutex<HashMap<ThreadId, Unfinished>>,
+}
+
+/// A line that is being written.
+#[derive(Default)]
+struct Unfinished {
+    /// Without carriage returns.
+    line: Vec<u8>,
+    /// One came last: what comes next is written over the line.
+    returned: bool,
+}
+
+impl Unfinished {
+    /// Adds bytes with carriage returns; what they complete goes to `lines`. What is written over is a line of its own,
+    /// unless it was a passing state. Texts that one write has together are all meant to be read, but for percentages.
+    fn write_over(&mut self, bytes: &[u8], lines: &mut Vec<u8>) {
+        let mut together = false;
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (part, ended) = part.strip_suffix(b"\n").map_or((part, false), |part| (part, true));
+            for (n, text) in part.split(|byte| *byte == b'\r').enumerate() {
+                self.returned |= n > 0;
+                if text.is_empty() {
+                    continue;
+                }
+                if self.returned {
+                    let old = std::mem::take(&mut self.line);
+                    let is_meant = together && !old.contains(&b'%') && !old.trim_ascii().is_empty();
+                    if is_meant || !passing(&old, text) {
+                        lines.extend(old);
+                        lines.push(b'\n');
+                    }
+                    self.returned = false;
+                }
+                together |= self.line.is_empty();
+                self.line.extend_from_slice(text);
+            }
+            if ended {
+                lines.append(&mut self.line);
+                lines.push(b'\n');
+                self.returned = false;
+            }
+        }
+    }
 }
 
 #[pymethods]
@@ -111,20 +171,20 @@ impl Writer {
     fn finish(&self, py: Python<'_>) {
         let rest = self.open().remove(&thread::current().id());
         if let Some(rest) = rest {
-            self.send(py, &rest, false);
+            self.send(py, &rest.line, false);
         }
     }
 
     /// Makes records of all unfinished lines.
     fn finish_all(&self, py: Python<'_>) {
         let all = std::mem::take(&mut *self.open());
-        all.values().for_each(|rest| self.send(py, rest, false));
+        all.values().for_each(|rest| self.send(py, &rest.line, false));
     }
 }
 
 impl Writer {
     /// Never held while anything is sent: that lets other threads of Python run.
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Vec<u8>>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, Unfinished>> {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,24 +195,24 @@ impl Writer {
         let thread = thread::current().id();
         let mut open = self.open();
         let own = open.entry(thread).or_default();
-        let before = own.len();
-        own.extend_from_slice(bytes);
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| before + last + 1);
-        let plain = || !own[before.saturating_sub(1)..].contains(&b'\r');
-        if end == 0 && own.len() <= LONGEST && plain() {
-            return Ok(());
+        let mut lines = Vec::new();
+        if own.returned || bytes.contains(&b'\r') {
+            own.write_over(bytes, &mut lines);
+        } else {
+            let before = own.line.len();
+            own.line.extend_from_slice(bytes);
+            let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| before + last + 1);
+            if end == 0 && own.line.len() <= LONGEST {
+                return Ok(());
+            }
+            let rest = own.line.split_off(end);
+            lines = std::mem::replace(&mut own.line, rest);
         }
-        let mut rest = own.split_off(end);
-        if let Some(last) = rest[..rest.len().saturating_sub(1)].iter().rposition(|byte| *byte == b'\r') {
-            // a progress bar: what stands after the last carriage return is what a terminal would show
-            rest.drain(..=last);
+        while own.line.len() > LONGEST {
+            lines.extend(own.line.drain(..whole(&own.line, LONGEST)));
+            lines.push(b'\n');
         }
-        while rest.len() > LONGEST {
-            own.extend(rest.drain(..whole(&rest, LONGEST)));
-            own.push(b'\n');
-        }
-        let lines = std::mem::replace(own, rest);
-        if own.is_empty() {
+        if own.line.is_empty() {
             open.remove(&thread);
         }
         drop(open);
@@ -167,12 +227,6 @@ impl Writer {
         let lines = if complete { lines.strip_suffix(b"\n").unwrap_or(lines) } else { lines };
         let mut texts = Vec::new();
         for mut line in lines.split(|byte| *byte == b'\n') {
-            while let Some(less) = line.strip_suffix(b"\r") {
-                line = less;
-            }
-            if let Some(last) = line.iter().rposition(|byte| *byte == b'\r') {
-                line = &line[last + 1..];
-            }
             while line.len() > LONGEST {
                 let (piece, rest) = line.split_at(whole(line, LONGEST));
                 texts.push(shown(piece));

@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::fmt;
 
+/// Bytes of a message that are kept, and of a report: user code may make them of anything.
+const MESSAGE: usize = 16 << 10;
+const REPORT: usize = 256 << 10;
+
 /// Whose fault it is. It decides the exit code, the metric label and whether the engine backs off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blame {
@@ -64,7 +68,8 @@ pub struct Fault {
 
 impl Fault {
     fn new(blame: Blame, retry: bool, message: impl Into<String>) -> Self {
-        Self { blame, retry, fatal: false, message: message.into(), report: None, source: None }
+        let message = both_ends(message.into(), MESSAGE);
+        Self { blame, retry, fatal: false, message, report: None, source: None }
     }
 
     /// A setting is wrong; trying again cannot help.
@@ -117,7 +122,7 @@ impl Fault {
     /// Adds a report of several lines for the log: a traceback.
     #[must_use]
     pub fn with_report(mut self, report: impl Into<String>) -> Self {
-        self.report = Some(report.into());
+        self.report = Some(both_ends(report.into(), REPORT));
         self
     }
 
@@ -186,9 +191,30 @@ impl Error for Fault {
     }
 }
 
+/// At most so many bytes of a text: from both ends, and how many there were between.
+fn both_ends(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let half = most / 2;
+    let head = (0..=half).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let tail = (text.len() - half..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    format!("{}\n… {} bytes are left out …\n{}", &text[..head], tail - head, &text[tail..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_text_without_end_both_ends_are_kept() {
+        let fault = Fault::function(format!("begin {} end", "é".repeat(MESSAGE))).with_report("x".repeat(REPORT));
+        let message = fault.to_string();
+        assert!(message.starts_with("begin é") && message.ends_with("é end") && message.len() < MESSAGE + 50);
+        let kept = message.chars().filter(|letter| *letter == 'é').count();
+        assert!(message.contains(&format!("… {} bytes are left out …", 2 * (MESSAGE - kept))), "{kept}");
+        assert_eq!(fault.report().map(str::len), Some(REPORT));
+    }
 
     #[test]
     fn display_leaves_the_cause_to_the_chain() {

@@ -1,5 +1,7 @@
 //! Lines out of what programs write, however it is read.
 
+use super::passing::passing;
+
 /// A line of more bytes comes in pieces.
 pub const LONGEST: usize = 64 << 10;
 
@@ -20,21 +22,43 @@ impl Lines {
                 let (fits, later) = line.split_at(LONGEST - self.open.len());
                 self.open.extend_from_slice(fits);
                 line = later;
+                let full = self.open.len();
+                self.settle(false, &mut each);
+                if self.open.len() < full {
+                    continue;
+                }
                 let at = whole(&self.open);
                 each(lossy(&self.open[..at]), true);
                 self.open.drain(..at);
             }
             self.open.extend_from_slice(line);
             if ended {
-                let text = self.open.strip_suffix(b"\r").unwrap_or(&self.open);
-                each(lossy(text), false);
+                self.settle(true, &mut each);
+                each(lossy(&self.open), false);
                 self.open.clear();
             }
         }
     }
 
+    /// Leaves the last of what was written over each other. The others are lines of their own, unless they were passing
+    /// states. What may have more to come is left beside it.
+    fn settle(&mut self, ended: bool, each: &mut impl FnMut(String, bool)) {
+        let Some(returned) = self.open.iter().rposition(|byte| *byte == b'\r') else { return };
+        let (texts, more) = if ended { (&self.open[..], None) } else { (&self.open[..returned], Some(returned)) };
+        let mut last: &[u8] = b"";
+        for text in texts.split(|byte| *byte == b'\r').filter(|text| !text.is_empty()) {
+            if !last.is_empty() && !passing(last, text) {
+                each(lossy(last), false);
+            }
+            last = text;
+        }
+        let more = more.map_or(&b""[..], |more| &self.open[more..]);
+        self.open = [last, more].concat();
+    }
+
     /// The end of the stream. The last line need not have a line break.
-    pub fn end(self, mut each: impl FnMut(String, bool)) {
+    pub fn end(mut self, mut each: impl FnMut(String, bool)) {
+        self.settle(true, &mut each);
         if !self.open.is_empty() {
             each(lossy(&self.open), false);
         }
@@ -95,6 +119,16 @@ mod tests {
     #[test]
     fn the_last_line_needs_no_break_and_windows_breaks_are_breaks() {
         assert_eq!(texts(&split([&b"a\r\n\nb\xffc\nlast"[..]])), ["a", "", "b\u{fffd}c", "last"]);
+    }
+
+    #[test]
+    fn what_is_written_over_is_a_line_unless_it_passes() {
+        assert_eq!(texts(&split([&b"boom\rTraceback\rValueError: x\n"[..]])), ["boom", "Traceback", "ValueError: x"]);
+        let bar: String = (0..20_000).map(|n| format!("\r{n:6} of 20000 rows")).collect();
+        assert!(bar.len() > 4 * LONGEST);
+        let got = split([b"begins\n", bar.as_bytes(), b"\r\nends\r\n"]);
+        assert_eq!(texts(&got), ["begins", " 19999 of 20000 rows", "ends"]);
+        assert_eq!(texts(&split([&b"50%\r100%\r"[..], b"    \r", b"done"])), ["done"]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use runtime_core::contract::Filed;
 use stores::dead_letters::stamp;
 
+use super::super::visible;
+
 /// Id, when, attempts, origin, the error's first line.
 pub(super) type Row = [String; 5];
 
@@ -77,19 +79,6 @@ fn block(text: &mut String, name: &str, content: &str) {
     for line in visible(content).lines() {
         let _ = writeln!(text, "    {line}");
     }
-}
-
-/// Without what would move a terminal's cursor or change its colours: payloads are anybody's.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if letter.is_control() && letter != '\n' && letter != '\t' {
-            shown.extend(letter.escape_default());
-        } else {
-            shown.push(letter);
-        }
-    }
-    shown
 }
 
 #[cfg(test)]
