@@ -9,12 +9,15 @@
 //! * `python` - a Python function in this process (feature `python`)
 //!
 //! [`worker`] puts any of them into a process of its own (feature `worker`). `kept` is what they do where a store keeps
-//! their states, `forked` what they do in a child that user code has forked.
+//! their states, `measure` what they do with a function's measurements, `forked` what they do in a child that user code has
+//! forked.
 
 #[cfg(any(feature = "native", feature = "python"))]
 mod forked;
 #[cfg(any(feature = "native", feature = "python"))]
 mod kept;
+#[cfg(any(feature = "native", feature = "python", feature = "worker"))]
+mod measure;
 #[cfg(feature = "native")]
 mod native;
 mod passthrough;

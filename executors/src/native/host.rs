@@ -1,7 +1,7 @@
 //! The runtime as a native function sees it: facts, its log, and its own measurements.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,12 +11,17 @@ use runtime_core::contract::Brief;
 use runtime_core::records::{self, Record};
 use tracing::Level;
 
+use crate::measure::{self, Value};
+
+/// Refusals that are told; a library may make up new names for ever.
+const TOLD: usize = 100;
+
 /// What the callbacks of one function work with. It lives as long as the process: threads of the library may use it
 /// after the function has ended.
 struct Ear {
     function: String,
-    /// What each name was first used for, 0 after a refusal that has been told.
-    metrics: Mutex<HashMap<String, u32>>,
+    /// Names that were refused, each with the reason.
+    told: Mutex<HashSet<(String, String)>>,
 }
 
 /// A description that lives as long as the process.
@@ -28,8 +33,8 @@ unsafe impl Send for Described {}
 
 /// Facts and callbacks for the function of this brief.
 pub(super) fn describe(brief: &Brief, modified: SystemTime) -> Described {
-    let ear: &'static Ear =
-        Box::leak(Box::new(Ear { function: brief.function.to_string(), metrics: Mutex::default() }));
+    measure::begin();
+    let ear: &'static Ear = Box::leak(Box::new(Ear { function: brief.function.to_string(), told: Mutex::default() }));
     let kept = |text: &Option<String>| Slice::of_option(text.clone().map(|text| &*text.leak()));
     let facts = &brief.facts;
     let mtime = modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -83,86 +88,69 @@ unsafe extern "C" fn measure(
     // SAFETY: so do their texts
     let text = |slice: Slice| unsafe { slice.text() }.unwrap_or_default();
     let labels: Vec<_> = labels.iter().map(|label| (text(label.key), text(label.value))).collect();
-    ear.measure(measure, name, value, labels);
+    ear.measure(measure, &name, value, labels);
 }
 
 impl Ear {
-    fn measure(&self, measure: u32, name: String, value: f64, labels: Vec<(String, String)>) {
-        if let Err(reason) = self.permit(measure, &name, value, &labels) {
-            let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-            let told = metrics.insert(format!("{name}\0{reason}"), 0).is_some();
-            drop(metrics);
-            if !told {
-                tracing::warn!(function = self.function, "metric '{name}' is not recorded: {reason}");
-            }
-            return;
-        }
-        let name = format!("gaugefn_function_{name}");
-        let own = ("function".to_owned(), self.function.clone());
-        let labels: Vec<_> =
-            std::iter::once(own).chain(labels).map(|(key, text)| metrics::Label::new(key, text)).collect();
-        match measure {
-            1 => metrics::counter!(name, labels).increment(value as u64),
-            2 => metrics::gauge!(name, labels).set(value),
-            _ => metrics::histogram!(name, labels).record(value),
+    fn measure(&self, measure: u32, name: &str, value: f64, labels: Vec<(String, String)>) {
+        let Err(reason) = self.record(measure, name, value, labels) else { return };
+        // a library cannot be told at its call
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = told.len() < TOLD && told.insert((name.to_owned(), reason.clone()));
+        drop(told);
+        if is_new {
+            tracing::warn!(function = self.function, "metric '{name}' is not recorded: {reason}");
         }
     }
 
-    fn permit(&self, measure: u32, name: &str, value: f64, labels: &[(String, String)]) -> Result<(), &'static str> {
-        let is_name = |text: &str| {
-            !text.starts_with(|first: char| first.is_ascii_digit())
-                && !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    fn record(&self, measure: u32, name: &str, value: f64, labels: Vec<(String, String)>) -> Result<(), String> {
+        let value = match measure {
+            1 if value >= 0.0 && value.fract() == 0.0 => Value::Count(value as u64),
+            1 => return Err("a count grows by a whole number from 0".to_owned()),
+            2 => Value::Gauge(value),
+            3 => Value::Observe(value),
+            _ => return Err("the kind of measurement is unknown; known are 1, 2 and 3".to_owned()),
         };
-        if !is_name(name) {
-            return Err("a name has letters, digits and _, and no digit first");
-        }
-        if labels.iter().any(|(key, _)| !is_name(key) || key == "function" || key.starts_with("__")) {
-            return Err("a label is reserved, or not made of letters, digits and _");
-        }
-        if !(1..=3).contains(&measure) {
-            return Err("the kind of measurement is unknown; known are 1, 2 and 3");
-        }
-        if measure == 1 && !(value >= 0.0 && value.fract() == 0.0) {
-            return Err("a count grows by a whole number from 0");
-        }
-        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        match metrics.get(name) {
-            Some(known) if *known != measure => Err("the name was used for another kind before"),
-            Some(_) => Ok(()),
-            None => {
-                metrics.insert(name.to_owned(), measure);
-                Ok(())
-            }
-        }
+        measure::record(&self.function, name, value, labels)
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn odd_measurements_are_refused_with_a_reason() {
-        let ear = Ear { function: "vm".to_owned(), metrics: Mutex::default() };
+        measure::begin();
+        let ear = Ear { function: "vm".to_owned(), told: Mutex::default() };
         let permit = |measure, name: &str, value, key: &str| {
             let labels: Vec<_> = Some(key)
                 .filter(|key| !key.is_empty())
                 .map(|key| (key.to_owned(), String::new()))
                 .into_iter()
                 .collect();
-            ear.permit(measure, name, value, &labels).err().unwrap_or_default()
+            ear.record(measure, name, value, labels).err().unwrap_or_default()
         };
         assert_eq!(permit(1, "calls", 2.0, "kind"), "");
-        assert_eq!(permit(2, "calls", 2.0, ""), "the name was used for another kind before");
+        assert!(permit(2, "calls", 2.0, "").starts_with("the name was used for another kind before"));
         assert_eq!(permit(2, "9x", 2.0, ""), "a name has letters, digits and _, and no digit first");
         assert_eq!(permit(2, "", 2.0, ""), "a name has letters, digits and _, and no digit first");
-        for key in ["function", "__x", "a-b"] {
-            assert_eq!(permit(1, "calls", 2.0, key), "a label is reserved, or not made of letters, digits and _");
+        for key in ["function", "__x", "le", "a-b"] {
+            assert!(permit(1, "calls", 2.0, key).starts_with(&format!("label '{key}' is ")), "{key}");
         }
         for value in [-1.0, 0.5, f64::NAN] {
             assert_eq!(permit(1, "calls", value, ""), "a count grows by a whole number from 0");
         }
         assert_eq!(permit(4, "x", 0.0, ""), "the kind of measurement is unknown; known are 1, 2 and 3");
+    }
+
+    #[test]
+    fn a_library_that_is_refused_for_ever_is_told_a_few_times() {
+        let ear = Ear { function: "vm".to_owned(), told: Mutex::default() };
+        for n in 0..TOLD + 10 {
+            ear.measure(1, &format!("x-{n}"), 1.0, Vec::new());
+        }
+        assert_eq!(ear.told.lock().unwrap().len(), TOLD);
     }
 }

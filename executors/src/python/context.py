@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import re
 import sys
 import time
 
@@ -64,12 +63,14 @@ class Context:
 
 
 class Metrics:
-    """Measurements of a function's own, beside those of the runtime: gaugefn_function_<name>{function, labels}."""
+    """Measurements of a function's own, beside those of the runtime: gaugefn_function_<name>{function, labels}.
+
+    One that the page of metrics cannot show is a ValueError that says what to change.
+    """
 
     def __init__(self, function, send):
         self._function = function
         self._send = send
-        self._kinds = {}
 
     def count(self, name, value=1, **labels):
         """Adds a whole number, not negative."""
@@ -86,16 +87,27 @@ class Metrics:
         self._record("observe", name, float(value), labels)
 
     def _record(self, kind, name, value, labels):
-        if not isinstance(name, str) or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name):
-            raise ValueError(f"metric {name!r}: a name has letters, digits and _, and no digit first")
-        known = self._kinds.setdefault(name, kind)
-        if known != kind:
-            raise ValueError(f"metric {name!r}: was used with {known}() before, {kind}() needs a name of its own")
-        for label in labels:
-            if label == "function" or label.startswith("__") or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", label):
-                raise ValueError(f"metric {name!r}: label {label!r} is reserved or not made of letters, digits and _")
-        pairs = [("function", self._function), *((label, str(text)) for label, text in labels.items())]
-        self._send(kind, name, value, pairs)
+        if not isinstance(name, str) or not name.isascii():
+            raise ValueError(f"metric {_shown(name)}: a name has letters, digits and _, and no digit first")
+        pairs = []
+        for label, given in labels.items():
+            text = str(given)
+            for part in label, text:
+                try:
+                    part.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"metric '{name}': label {_shown(label)}={_shown(text)} cannot be written as UTF-8; encode it "
+                        "with errors='backslashreplace', say"
+                    ) from None
+            pairs.append((label, text))
+        self._send(self._function, kind, name, value, pairs)
+
+
+def _shown(text):
+    """As in a message, which is for people."""
+    text = ascii(text)
+    return text if len(text) <= 100 else text[:100] + "…"
 
 
 # when the current call must be finished, by time.monotonic(); no attribute: vars(context) is the function's business

@@ -19,7 +19,7 @@ use super::{measure, records};
 /// [`Fault::function`] with file, line, and what was wanted.
 pub(super) fn load(module: &Module, brief: &Brief, paths: &[PathBuf], site: Option<&Path>) -> Result<Parts, Fault> {
     records::begin(&brief.function);
-    measure::begin();
+    crate::measure::begin();
     Python::attach(|py| {
         let own =
             Own::load(py, brief).map_err(|error| Fault::internal("python support code fails").caused_by(error))?;
@@ -76,7 +76,7 @@ impl<'py> Own<'py> {
 
         let facts = &brief.facts;
         let modified = module.modified.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let send = wrap_pyfunction!(super::measure::measure, py)?;
+        let send = wrap_pyfunction!(measure::measure, py)?;
         let (host, input, output) = (&facts.host, &facts.input_key, &facts.output_key);
         let context =
             self.context.call_method1("make", (&*brief.function, host, facts.port, input, output, modified, send))?;

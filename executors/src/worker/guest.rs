@@ -44,10 +44,11 @@ pub fn run() -> u8 {
 }
 
 fn begin() -> std::io::Result<()> {
-    let Inherited { socket, dump, lifeline, records, area } = Inherited::take()?;
+    let Inherited { socket, dump, lifeline, records, area, series } = Inherited::take()?;
     Guardian::start(lifeline)?;
     speech::begin(records);
     measures::begin();
+    super::series::ask(series);
     let (main_thread, desk) = main_thread::pair();
     let guest = Guest {
         area: Arc::new(area),

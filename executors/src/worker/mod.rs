@@ -9,6 +9,7 @@
 //!   records::Records <── pipe ────────────────────── records::Sender
 //!   dump::ask ── signal ───────────────────────────> faulthandler ── pipe ──> dump
 //!   spawn::Lifeline ── pipe, closed by its end ────> guardian::Guardian kills the group
+//!   series::answer <── socket ─────────────────────> series::ask
 //!   exit::Watch, reap::kill_tree, memory::resident
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! * [`guardian`] - nor when the parent is gone
 //! * [`dump`] - where it is stuck
 //! * [`output`], [`records`] - what it prints and logs
+//! * `series` - which metrics it may have
 //! * [`memory`] - what it weighs
 //! * [`host`] - the parent's side: an executor, slots for workers, limits
 //! * [`guest`] - the child's side: one frame after the other
@@ -36,5 +38,6 @@ pub mod output;
 pub mod protocol;
 pub mod reap;
 pub mod records;
+mod series;
 pub mod shared;
 pub mod spawn;

@@ -9,6 +9,7 @@
 //! | 5 | lifeline, watched by the [`guardian`](super::guardian) | held and never written |
 //! | 6 | records pipe, see [`records`](super::records) | read |
 //! | 7 | [`shared`](super::shared) area | mapped |
+//! | 8 | socket: which series of metrics may be | its other end |
 //!
 //! Nothing else gets into the child, and what it starts gets none of these but 0, 1 and 2.
 #![allow(unsafe_code)]
@@ -41,7 +42,7 @@ use super::shared::{Area, Writer};
 pub const VARIABLE: &str = "GAUGEFN_WORKER";
 
 const FIRST: RawFd = 3;
-const NAMES: [&str; 5] = ["socket", "dump pipe", "lifeline", "records pipe", "shared area"];
+const NAMES: [&str; 6] = ["socket", "dump pipe", "lifeline", "records pipe", "shared area", "socket"];
 
 /// What pipes of output and records can hold, where the kernel allows as much; it is taken as it is filled. A handler
 /// that prints 100,000 lines a second is not stopped by a parent that looks away for a tenth of one.
@@ -115,14 +116,17 @@ impl Start {
         // a record is dropped rather than waited for
         fcntl_setfl(&child_records, OFlags::NONBLOCK)?;
         let (area, child_area) = Area::create()?;
+        let (series, child_series) = BlockingSocket::pair()?;
+        series.set_nonblocking(true)?;
         let (stdout, child_stdout) = wide_pipe()?;
         let (stderr, child_stderr) = wide_pipe()?;
         // made before there is a child that would have to be ended again
-        let socket = UnixStream::from_std(socket)?;
+        let (socket, series) = (UnixStream::from_std(socket)?, UnixStream::from_std(series)?);
         let [dump, records, stdout, stderr] = [dump, records, stdout, stderr].map(Receiver::from_owned_fd);
         let (dump, records, stdout, stderr) = (dump?, records?, stdout?, stderr?);
 
-        let given = [OwnedFd::from(child_socket), child_dump, child_lifeline, child_records, child_area];
+        let series_end = OwnedFd::from(child_series);
+        let given = [OwnedFd::from(child_socket), child_dump, child_lifeline, child_records, child_area, series_end];
         let numbers = given.each_ref().map(AsRawFd::as_raw_fd);
         let mut command = Command::new(&self.program);
         command
@@ -140,7 +144,7 @@ impl Start {
         // the command holds the child's ends of the output pipes
         drop((command, given));
         let process = Process::new(&child, id).inspect_err(|_| discard(child))?;
-        Ok(Spawned { process, socket, dump, records, stdout, stderr, area, lifeline: Lifeline(lifeline) })
+        Ok(Spawned { process, socket, dump, records, stdout, stderr, area, series, lifeline: Lifeline(lifeline) })
     }
 }
 
@@ -202,6 +206,8 @@ pub struct Spawned {
     pub stderr: Receiver,
     /// Progress.
     pub area: Area,
+    /// Which series of metrics may be.
+    pub series: UnixStream,
     /// To be dropped last.
     pub lifeline: Lifeline,
 }
@@ -289,6 +295,8 @@ pub struct Inherited {
     pub records: OwnedFd,
     /// Progress.
     pub area: Writer,
+    /// Which series of metrics may be. Blocking.
+    pub series: BlockingSocket,
 }
 
 impl Inherited {
@@ -303,7 +311,7 @@ impl Inherited {
             return Err(io::Error::other("the descriptors of this worker have been taken already"));
         }
         use FileType::{Fifo, RegularFile, Socket};
-        let kinds = [Socket, Fifo, Fifo, Fifo, RegularFile];
+        let kinds = [Socket, Fifo, Fifo, Fifo, RegularFile, Socket];
         let mut found = Vec::new();
         for (number, (kind, name)) in (FIRST..).zip(kinds.into_iter().zip(NAMES)) {
             let foreign = || {
@@ -325,9 +333,9 @@ impl Inherited {
             }
             found.push(OwnedFd::from(file));
         }
-        let Ok([socket, dump, lifeline, records, area]) = <[OwnedFd; NAMES.len()]>::try_from(found) else {
+        let Ok([socket, dump, lifeline, records, area, series]) = <[OwnedFd; NAMES.len()]>::try_from(found) else {
             return Err(io::Error::other("as many descriptors as names"));
         };
-        Ok(Self { socket: socket.into(), dump, lifeline, records, area: Area::open(area)? })
+        Ok(Self { socket: socket.into(), dump, lifeline, records, area: Area::open(area)?, series: series.into() })
     }
 }

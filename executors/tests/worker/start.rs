@@ -53,7 +53,7 @@ async fn a_child_has_its_descriptors_and_no_others() {
     let found = lines(&program("python3", &["-c", script])).await;
     assert_eq!(
         found,
-        ["0 device", "1 pipe", "2 pipe", "3 socket", "4 pipe", "5 pipe", "6 pipe", "7 file", "True null"]
+        ["0 device", "1 pipe", "2 pipe", "3 socket", "4 pipe", "5 pipe", "6 pipe", "7 file", "8 socket", "True null"]
     );
     assert!(leaky.as_raw_fd() > 2 && high.as_raw_fd() >= 700);
 }

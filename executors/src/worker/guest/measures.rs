@@ -15,8 +15,12 @@ static SINCE: Mutex<Option<Since>> = Mutex::new(None);
 #[derive(Default)]
 struct Since {
     counts: HashMap<Name, u64>,
-    /// In their order: a gauge may be set and then raised.
+    /// Where a gauge stands: what it was before is of no use to anybody.
+    gauges: HashMap<Name, f64>,
+    /// In their order.
     rest: Vec<Measure>,
+    /// Of those there was no room for more, and that was said.
+    full: bool,
 }
 
 /// More would be a function that measures in a loop of its own while nothing is called.
@@ -32,14 +36,26 @@ pub(super) fn begin() {
 pub(super) fn take() -> Option<Measures> {
     let since = SINCE.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let counts = since.counts.into_iter().map(|(name, value)| Measure::Count { name, value });
-    Some(Measures { measures: counts.chain(since.rest).collect() })
+    let gauges = since.gauges.into_iter().map(|(name, value)| Measure::Set { name, value });
+    Some(Measures { measures: counts.chain(since.rest).chain(gauges).collect() })
 }
 
 fn note(with: impl FnOnce(&mut Since)) {
     let mut since = SINCE.lock().unwrap_or_else(PoisonError::into_inner);
-    let since = since.get_or_insert_default();
-    if since.rest.len() < MOST {
-        with(since);
+    with(since.get_or_insert_default());
+}
+
+fn push(measure: Measure) {
+    let mut is_first = false;
+    note(|since| {
+        if since.rest.len() < MOST {
+            since.rest.push(measure);
+        } else {
+            is_first = !std::mem::replace(&mut since.full, true);
+        }
+    });
+    if is_first {
+        tracing::warn!("more than {MOST} observations in one batch: the further ones are not recorded");
     }
 }
 
@@ -81,13 +97,22 @@ impl CounterFn for Named {
     }
 
     fn absolute(&self, value: u64) {
-        note(|since| since.rest.push(Measure::CountAt { name: self.0.clone(), value }));
+        push(Measure::CountAt { name: self.0.clone(), value });
     }
 }
 
 impl GaugeFn for Named {
     fn increment(&self, value: f64) {
-        note(|since| since.rest.push(Measure::Raise { name: self.0.clone(), value }));
+        let mut is_set = false;
+        note(|since| {
+            if let Some(gauge) = since.gauges.get_mut(&self.0) {
+                *gauge += value;
+                is_set = true;
+            }
+        });
+        if !is_set {
+            push(Measure::Raise { name: self.0.clone(), value });
+        }
     }
 
     fn decrement(&self, value: f64) {
@@ -95,12 +120,14 @@ impl GaugeFn for Named {
     }
 
     fn set(&self, value: f64) {
-        note(|since| since.rest.push(Measure::Set { name: self.0.clone(), value }));
+        note(|since| {
+            since.gauges.insert(self.0.clone(), value);
+        });
     }
 }
 
 impl HistogramFn for Named {
     fn record(&self, value: f64) {
-        note(|since| since.rest.push(Measure::Observe { name: self.0.clone(), value }));
+        push(Measure::Observe { name: self.0.clone(), value });
     }
 }

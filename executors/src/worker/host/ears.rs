@@ -121,6 +121,11 @@ impl Ears {
         Self { function: Arc::clone(function), tasks, current }
     }
 
+    /// What has to be answered meanwhile.
+    pub(super) fn also(&mut self, answering: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(answering);
+    }
+
     /// Waits for the last words of a process that has ended, so that they stand before what is said of its end.
     pub(super) async fn finish(&mut self) {
         let all = async { while self.tasks.join_next().await.is_some() {} };

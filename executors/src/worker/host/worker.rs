@@ -28,6 +28,7 @@ use super::super::protocol::{
     TakeOver, frame,
 };
 use super::super::records::Records;
+use super::super::series;
 use super::super::shared::{Area, slot_of};
 use super::super::spawn::{Lifeline, Process, Spawned, Start};
 use super::Plan;
@@ -143,12 +144,13 @@ impl Worker {
     /// Starts a process and hears its greeting.
     pub(super) async fn start(plan: &Plan, brief: &Brief) -> Result<Self, Fault> {
         let failed = |error: std::io::Error| Fault::internal("no worker process can be started").caused_by(error);
-        let Spawned { process, socket, dump, records, stdout, stderr, area, lifeline } =
+        let Spawned { process, socket, dump, records, stdout, stderr, area, series, lifeline } =
             Start::own().spawn().map_err(failed)?;
         let (read, write) = socket.into_split();
         let area = Arc::new(area);
         let pid = process.pid().cast_unsigned();
-        let ears = Ears::open(&brief.function, pid, Records::new(records), Output::new(stdout, stderr), &area);
+        let mut ears = Ears::open(&brief.function, pid, Records::new(records), Output::new(stdout, stderr), &area);
+        ears.also(series::answer(Arc::clone(&brief.function), series));
         let mut worker = Self {
             process,
             incoming: Incoming::new(read),

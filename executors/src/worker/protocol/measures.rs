@@ -5,8 +5,9 @@ use std::hash::{Hash, Hasher};
 use metrics::Label;
 use serde::{Deserialize, Serialize};
 
-use super::frame::Kind;
+use super::frame;
 use super::rare::Rare;
+use crate::measure::{Kind, arrived};
 
 /// A metric with its labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ pub struct Measures {
 }
 
 impl Rare for Measures {
-    const KIND: Kind = Kind::Measures;
+    const KIND: frame::Kind = frame::Kind::Measures;
 }
 
 impl Measures {
@@ -85,6 +86,14 @@ impl Measures {
             std::mem::take(&mut name.labels).into_iter().map(|(key, value)| Label::new(key, value)).collect::<Vec<_>>()
         };
         for measure in self.measures {
+            let (kind, name) = match &measure {
+                Measure::Count { name, .. } | Measure::CountAt { name, .. } => (Kind::Count, name),
+                Measure::Set { name, .. } | Measure::Raise { name, .. } => (Kind::Gauge, name),
+                Measure::Observe { name, .. } => (Kind::Observe, name),
+            };
+            if !arrived(kind, &name.name, &name.labels) {
+                continue;
+            }
             match measure {
                 Measure::Count { mut name, value } => {
                     metrics::counter!(name.name.clone(), labels(&mut name)).increment(value)
