@@ -1,6 +1,7 @@
 //! What can be seen from outside: health, readiness, metrics, the list of functions, and the log as JSON.
 
 mod metrics;
+mod own;
 
 use crate::support::admin::Admin;
 use crate::support::gaugefn::{Gaugefn, Output, Running};
