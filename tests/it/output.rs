@@ -219,6 +219,50 @@ fn libraries_say_everything_as_json() {
     }
 }
 
+/// Text before a carriage return is text, unless it is a state of something that goes on.
+#[test]
+fn what_is_written_over_is_said_unless_it_is_progress() {
+    for isolation in ["process", "inline"] {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path().join("returns.py"), include_str!("output/returns.py")).unwrap();
+        let isolation = format!("isolation = \"{isolation}\"");
+        let output = run(folder.path(), &["go"], "{ use = \"file\", path = \"returns.py\" }", "python", &isolation);
+        assert_eq!((output.status.code(), output.stdout.as_str()), (Some(0), "\"done\"\n"), "{output:?}");
+        let said = said(&output.stderr);
+        let of = |stream: &str| -> Vec<&str> {
+            said.iter().filter(|said| said.stream == stream).map(|said| said.message.as_str()).collect()
+        };
+        let (stdout, stderr) = (of("stdout"), of("stderr"));
+        let own: Vec<_> = stdout.iter().filter(|text| !text.starts_with("child")).copied().collect();
+        let expected = [
+            "boom",
+            "Traceback",
+            "ValueError: x",
+            "step 1 done",
+            "step 2 done",
+            "step 3 done",
+            "before",
+            "after",
+            "at 1999",
+            "loading a.csv",
+            "1999 lines",
+            "bytes",
+            "in one write",
+            "unfinished",
+            "last",
+        ];
+        let own: Vec<_> = own.into_iter().filter(|text| !text.is_empty()).collect();
+        assert_eq!(own, expected, "{isolation}");
+        let child: Vec<_> = stdout.into_iter().filter(|text| text.starts_with("child")).collect();
+        assert_eq!(child, ["child 2000 of 2000", "child's first", "child's second"], "{isolation}");
+        assert_eq!(stderr[0], format!("100%|{}| 2000/2000 [00:00<00:00, 285.71it/s]", "#".repeat(10)));
+        for text in ["ValueError: in del \\ud800", "ValueError: in a thread \\ud800", "over"] {
+            assert_eq!(stderr.iter().filter(|said| **said == text).count(), 1, "{text}: {stderr:#?}");
+        }
+        assert_eq!(of("odd"), ["logged \\ud800\rand more"], "{isolation}");
+    }
+}
+
 /// `vm` under `run` with an admin endpoint and these events; its last call lasts until the file `go` is there.
 fn held_open(code: &str, events: usize, options: &str) -> Vm {
     let bed = Bed::bare(code);

@@ -1,4 +1,8 @@
 //! Functions that cannot be loaded, or that fail: who reads the message knows the place and what to write there.
+//!
+//! * `odd` - failures with anything in them
+
+mod odd;
 
 use crate::support::gaugefn::{Gaugefn, Output};
 use std::fs::{create_dir, read_to_string, write};

@@ -1,6 +1,7 @@
 """What a call needs beyond the call itself: awaiting, and words for what went wrong."""
 
 import importlib
+import linecache
 import os
 import re
 import sys
@@ -184,9 +185,17 @@ def _bare(error, root):
         stack.append(traceback.FrameSummary(code.co_filename, at.tb_lineno, code.co_name, lookup_line=False))
         at = at.tb_next
     line = _one_line(f"{line}: {text}" if text else line)
-    frames = (f'  File "{at.filename}", line {at.lineno}, in {at.name}\n' for at in stack if not _hidden(at))
+    frames = (f'  File "{at.filename}", line {at.lineno}, in {at.name}\n{_source(at)}' for at in stack if not _hidden(at))
     report = both_ends(["Traceback (most recent call last):\n", *frames, line, "\n"], _REPORT)
     return line, _place(stack, root), report
+
+
+def _source(at):
+    try:
+        line = linecache.getline(at.filename, at.lineno).strip()
+    except BaseException:
+        line = ""
+    return line and f"    {line}\n"
 
 
 def both_ends(pieces, most):
