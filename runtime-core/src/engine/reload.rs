@@ -147,7 +147,7 @@ impl<'a> Reloader<'a> {
     async fn turn(
         &mut self,
         revision: Result<Revision, Fault>,
-        look: &mut Look,
+        look: &mut Look<'_>,
         successors: &mpsc::Sender<Successor>,
     ) -> Result<Turn, (Option<Revision>, Fault)> {
         let revision = revision.map_err(|fault| (None, fault))?;
@@ -228,7 +228,7 @@ impl<'a> Reloader<'a> {
 }
 
 /// Resolves when there is other code than that of this version.
-async fn outdated(loader: &dyn Loader, look: &mut Look, loading: &Revision) {
+async fn outdated(loader: &dyn Loader, look: &mut Look<'_>, loading: &Revision) {
     loop {
         look.next().await;
         // what cannot be read at the moment is no other version yet
