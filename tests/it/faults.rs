@@ -371,3 +371,31 @@ fn the_newest_result_is_written_when_the_sinks_server_is_back() {
     vm.wait_lines(&["INFO", "part=\"sink result\"", "works again"], 1);
     assert!((1..=2).contains(&vm.lines(&["WARN"])), "{}", vm.running.written());
 }
+
+#[test]
+fn connections_that_are_closed_in_a_pause_are_not_spoken_of() {
+    let server = RedisServer::start_with(&["--timeout", "1"]);
+    let mut vm = Bed::new(&server, "period = \"2500ms\"\nwatch = \"poll\"", ECHO).start();
+    for value in 1..3 {
+        sleep(Duration::from_millis(2300));
+        let mut redis = server.connection();
+        let () = redis.set("metrics", value).unwrap();
+        vm.wait_result(&mut redis, &format!("{{\"got\": {value}}}"), PATIENCE);
+    }
+    assert_eq!(vm.lines(&["WARN"]), 0, "{}", vm.running.written());
+}
+
+/// The value of a key comes as a whole or not at all.
+#[test]
+fn a_value_that_is_more_than_the_server_lets_through_is_named_once() {
+    let server = RedisServer::start_with(&["--client-output-buffer-limit", "normal 1mb 1mb 1"]);
+    let mut redis = server.connection();
+    let mut vm = Bed::new(&server, "period = \"100ms\"\nwatch = \"poll\"", ECHO).start();
+    let () = redis.set("metrics", format!("\"{}\"", "x".repeat(1_500_000))).unwrap();
+    vm.wait_unready("closes the connection at each GET 'metrics'", PATIENCE);
+    sleep(Duration::from_millis(1500));
+    vm.wait_lines(&["WARN"], 1);
+    let () = redis.set("metrics", 1).unwrap();
+    vm.wait_result(&mut redis, r#"{"got": 1}"#, bound(RECOVERY));
+    vm.wait_lines(&["INFO", "works again after"], 1);
+}

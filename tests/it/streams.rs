@@ -306,6 +306,11 @@ fn a_right_that_is_missing_is_one_line_and_one_more_when_it_is_back() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(counts(&mut redis).into_values().collect::<Vec<_>>(), vec![1; entries]);
+    // what nothing but the heartbeat needs while there is nothing to do
+    let () = redis::cmd("ACL").arg(&["SETUSER", "vm", "-hget"]).query(&mut redis).unwrap();
+    vm.wait_lines(&["WARN", "part=heartbeat", "(NOPERM)"], 1);
+    let () = redis::cmd("ACL").arg(&["SETUSER", "vm", "+hget"]).query(&mut redis).unwrap();
+    vm.wait_lines(&["INFO", "part=heartbeat", "works again after"], 1);
 }
 
 /// The server's own `timeout`, as many have it.

@@ -22,6 +22,9 @@ use super::WatchMode;
 /// after an outage notifications shall be back within two seconds.
 const PACE: Duration = Duration::from_secs(1);
 
+/// A subscription that lives for longer is not cut off for what it is.
+const LONG: Duration = Duration::from_secs(10);
+
 /// Listens to the changes of one key.
 pub(super) struct Ear {
     function: String,
@@ -43,6 +46,8 @@ pub(super) struct Ear {
     unsaid: Option<LinkError>,
     /// It was said, and nothing was heard since.
     said: bool,
+    /// The subscription that was cut off had lived for a while.
+    lived: bool,
 }
 
 /// What has become of the subscription.
@@ -70,6 +75,7 @@ impl Ear {
             deaf: None,
             unsaid: None,
             said: false,
+            lived: false,
         };
         ear.show_mode();
         ear
@@ -124,6 +130,11 @@ impl Ear {
             self.said = true;
             let (key, period) = (&self.key, self.period);
             match self.state {
+                // nothing was missed, and connections do not live for ever
+                State::Open(_) if self.lived => tracing::debug!(
+                    function = %self.function,
+                    "notifications of key '{key}' were cut off, it was read and is listened to again: {error}"
+                ),
                 State::Open(_) => tracing::warn!(
                     function = %self.function,
                     "notifications of key '{key}' were cut off, it was read and is listened to again: {error}"
@@ -206,6 +217,7 @@ impl Ear {
         if !self.said {
             self.unsaid = Some(error);
         }
+        self.lived = self.tried.is_some_and(|tried| tried.elapsed() > LONG);
         self.reopen();
     }
 

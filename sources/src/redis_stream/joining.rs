@@ -103,8 +103,7 @@ impl RedisStream {
         let now = self.member.look(&self.link, &memory).await?;
         Ok(match (self.held.reached(), now) {
             (Some(last), Some(now)) if now.last >= last => {
-                // where its entry cannot be had, the rest has to do
-                past.is_another = self.member.is_another(&self.fetching, &memory, &now).await.unwrap_or_default();
+                past.is_another = self.member.is_another(&self.fetching, &memory, &now).await;
                 let last = format!("{}-{}", last.0, last.1);
                 past.open = self.held.open().into_iter().collect();
                 past.newest = Some(last.clone());

@@ -1,19 +1,20 @@
 //! What has to go on while the engine does not ask: all of its permits are out, and one call takes minutes.
 //!
 //! A task of its own, which ends with the source. Its troubles are not told: those of the source, on the same server,
-//! are.
+//! are. Except where the user may not do what nobody but the heartbeat does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis_link::group::{Absent, Beat, Swept};
-use redis_link::{Link, Member};
+use redis_link::{Link, LinkError, Member, Trouble};
+use runtime_core::engine::backoff::Backoff;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::held::Held;
-use super::number;
+use super::{fault, number};
 
 /// An autoscaler asks every 15 to 30 seconds.
 const FIGURES: Duration = Duration::from_secs(5);
@@ -35,10 +36,15 @@ impl Keeper {
             };
             let (mut beats, mut looks, mut sweeps) = (every(claim_idle / 3), every(FIGURES), every(claim_idle));
             let mut missing = Missing::default();
+            let mut denied = Backoff::new(&function, "heartbeat");
             loop {
                 tokio::select! {
                     biased;
-                    _ = beats.tick() => beat(&function, &member, &link, &held).await,
+                    _ = beats.tick() => match beat(&function, &member, &link, &held).await {
+                        Ok(()) => denied.succeeded(),
+                        Err(error) if error.kind() == Trouble::Permission => drop(denied.failed(&fault(&error))),
+                        Err(error) => tracing::debug!(function, "no heartbeat: {error}"),
+                    },
                     _ = looks.tick() => figures(&function, &member, &link, &held).await,
                     _ = sweeps.tick() => sweep(&function, &member, &link, claim_idle * SILENT, &mut missing).await,
                 }
@@ -54,13 +60,13 @@ impl Drop for Keeper {
 }
 
 /// Also with nothing in flight: another process may have taken the name.
-pub(super) async fn beat(function: &str, member: &Member, link: &Link, held: &Held) {
+pub(super) async fn beat(function: &str, member: &Member, link: &Link, held: &Held) -> Result<(), LinkError> {
     if held.is_replaced() {
-        return;
+        return Ok(());
     }
     let ((given, open), let_go) = (held.all(), held.let_go());
-    match member.beat(link, &held.mark(), &given, &open, &let_go).await {
-        Ok(Beat::Lost { others, nobodys }) => {
+    match member.beat(link, &held.mark(), &given, &open, &let_go).await? {
+        Beat::Lost { others, nobodys } => {
             held.forget(&let_go);
             if !others.is_empty() {
                 // claimed by others while this process did not run
@@ -71,10 +77,10 @@ pub(super) async fn beat(function: &str, member: &Member, link: &Link, held: &He
                 revive(function, member, link, held, nobodys).await;
             }
         }
-        Ok(Beat::Regrouped) => held.regroup(),
-        Ok(Beat::Replaced) => held.replace(&member.consumer),
-        Err(error) => tracing::debug!(function, "no heartbeat: {error}"),
+        Beat::Regrouped => held.regroup(),
+        Beat::Replaced => held.replace(&member.consumer),
     }
+    Ok(())
 }
 
 /// Entries that are not done and that nobody has: somebody has deleted this consumer from its group. They must be pending
