@@ -93,8 +93,8 @@ pub fn doing(report: &str) -> Option<String> {
             .iter()
             .find(|(file, _, _)| is_own(file))
             .map(|(file, line, name)| format!("{file}:{line} in {name}"));
-        if let Some((_, words)) = ENDS.iter().find(|(name, _)| frames.iter().any(|frame| frame.2 == *name)) {
-            (current, ends) = (own, Some(*words));
+        if let Some((name, words)) = ENDS.iter().find(|(name, _)| frames.iter().any(|frame| frame.2 == *name)) {
+            (current, ends) = (own, Some((*name, *words)));
         } else if thread.starts_with("Current thread") {
             current = own;
         } else {
@@ -103,17 +103,22 @@ pub fn doing(report: &str) -> Option<String> {
     }
     others.sort();
     others.dedup();
-    let places = if ends.is_some() && current.is_none() { others } else { Vec::from_iter(current) };
-    match (places.as_slice(), ends) {
-        ([], ends) => ends.map(str::to_owned).or_else(|| innermost(report).map(|place| format!("at {place}"))),
-        (places, _) => Some(format!("at {}", places.join(", "))),
+    // the thread that was asked may wait for others, or for one of them to let it run
+    let waits = ends.is_none_or(|(step, _)| step == WAITS);
+    let places = if current.is_none() && waits { others } else { Vec::from_iter(current) };
+    if !places.is_empty() {
+        return Some(format!("at {}", places.join(", ")));
     }
+    ends.map(|(_, words)| words.to_owned()).or_else(|| innermost(report).map(|place| format!("at {place}")))
 }
+
+/// The step in which Python waits for threads.
+const WAITS: &str = "_end_threads";
 
 /// The steps of a Python function's end, as `call.py` names them, in words.
 const ENDS: [(&str, &str); 3] = [
     ("_end_loop", "ending its event loop"),
-    ("_end_threads", "waiting for its threads"),
+    (WAITS, "waiting for its threads"),
     ("_end_functions", "in an atexit function"),
 ];
 
@@ -169,6 +174,8 @@ mod tests {
         assert_eq!(doing(current).as_deref(), Some("in an atexit function"));
         let loading = format!("Current thread 0x00008f (most recent call first):\n{own}");
         assert_eq!(doing(&loading).as_deref(), Some("at /opt/f.py:3 in bye"));
+        let held = end("", "").replace("File \"<gaugefn>/call.py\", line 9 in ", "<no Python frame>");
+        assert_eq!(doing(&held).as_deref(), Some("at /opt/f.py:7 in job"));
         assert_eq!(doing(""), None);
     }
 }

@@ -165,6 +165,10 @@ impl<'a> Reloader<'a> {
         // of `module.name`, the loader looks for the name
         let module = loader.load(wanted(brief)).await.map_err(|fault| (Some(revision), fault))?;
         let loaded = module.revision.clone();
+        if loaded == self.reload.serving {
+            // somebody was in the middle of writing the same once more
+            return Ok(Turn::Nothing);
+        }
         let refused = |fault| (Some(loaded.clone()), fault);
         let begun = Instant::now();
         let function = tokio::select! {
