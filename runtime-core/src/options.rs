@@ -211,10 +211,11 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
     }
 
-    /// The key of one result. Text is taken as it is, numbers and booleans as JSON has them.
+    /// The key of one result. Text is taken as it is, a boolean as `true` or `false`, and a number with all its digits, in
+    /// the one spelling that equal numbers have: 1.0 is `1`.
     ///
     /// # Errors
-    /// A sentence that names the pointer that leads to nothing, or to a list, an object or null.
+    /// A sentence that names the pointer that leads to nothing, or to what is no text and no finite number; or all is empty.
     pub fn fill(&self, result: &[u8], event: &[u8]) -> Result<Cow<'_, str>, String> {
         if self.is_constant() {
             return Ok(Cow::Borrowed(&self.text));
@@ -224,13 +225,10 @@ impl Template {
             match part {
                 Part::Literal(text) => key.push_str(text),
                 Part::Pointer(pointer, way) => match way.find(result).or_else(|| way.find(event)) {
-                    Some(serde_json::Value::String(text)) => key.push_str(&text),
-                    Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
-                        key.push_str(&value.to_string());
-                    }
-                    Some(_) => {
-                        return Err(format!("key '{}': the value at '{pointer}' is no text or number", self.text));
-                    }
+                    Some(found) => match found.word() {
+                        Ok(word) => key.push_str(word),
+                        Err(why) => return Err(format!("key '{}': the value at '{pointer}' {why}", self.text)),
+                    },
                     None => {
                         return Err(format!(
                             "key '{}': neither result nor event has a value at '{pointer}'",
@@ -239,6 +237,9 @@ impl Template {
                     }
                 },
             }
+        }
+        if key.is_empty() {
+            return Err(format!("key '{}': all of its values are empty, and a key must not be", self.text));
         }
         Ok(Cow::Owned(key))
     }
@@ -383,15 +384,42 @@ mod tests {
         assert_eq!(fill("{/a~1b}", b"{\"a/b\": \"s\"}").unwrap(), "s");
         assert_eq!(fill("{/e}", b"not json").unwrap(), "true");
         assert_eq!(fill("{/a}", b"{\"load\": NaN, \"a\": \"x\"}").unwrap(), "x");
-        for result in ["{\"a\": null}", "{\"a\": NaN}", "{\"a\": []}", "{\"a\": {}}"] {
+        for result in
+            ["{\"a\": null}", "{\"a\": NaN}", "{\"a\": []}", "{\"a\": {}}", "{\"a\": 1e400}", "{\"a\": -Infinity}"]
+        {
             let said = fill("k:{/a}", result.as_bytes()).unwrap_err();
             assert_eq!(said, "key 'k:{/a}': the value at '/a' is no text or number");
         }
+        assert_eq!(
+            fill("k:{/a}", br#"{"a": "x\ud800"}"#).unwrap_err(),
+            "key 'k:{/a}': the value at '/a' is text with half of a surrogate pair, which has no UTF-8"
+        );
+        assert_eq!(fill("k:{/a}", b"{\"a\": \"\"}").unwrap(), "k:");
+        assert_eq!(
+            fill("{/a}", b"{\"a\": \"\"}").unwrap_err(),
+            "key '{/a}': all of its values are empty, and a key must not be"
+        );
         assert_eq!("".parse::<Template>().unwrap_err(), "a key must not be empty");
         assert_eq!(
             "a{/b".parse::<Template>().unwrap_err(),
             "'a{/b': the placeholder '{/b' has no end; close it with '}'"
         );
+    }
+
+    #[test]
+    fn numbers_that_are_equal_have_one_key_and_others_have_others() {
+        let key: Template = "k:{/n}".parse().unwrap();
+        let filled = |number: &str| key.fill(format!("{{\"n\": {number}}}").as_bytes(), b"").unwrap().into_owned();
+        for (numbers, written) in [
+            (&["1", "1.0", "10e-1"][..], "k:1"),
+            (&["0", "-0", "-0.0", "0e5"], "k:0"),
+            (&["123456789012345678901234567890"], "k:123456789012345678901234567890"),
+            (&["123456789012345678901234567891"], "k:123456789012345678901234567891"),
+            (&["-0.5", "-5e-1"], "k:-0.5"),
+        ] {
+            numbers.iter().for_each(|number| assert_eq!(filled(number), written));
+        }
+        assert_eq!(filled("true"), "k:true");
     }
 
     #[test]
