@@ -8,11 +8,12 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Pipeline, Script, ScriptInvocation};
+use redis::{Cmd, Pipeline, Script, ScriptInvocation};
 
 use crate::fault::LinkError;
 use crate::group::{Member, is_gone};
 use crate::link::Link;
+use crate::size::Size;
 
 pub use feed_back::feed_back;
 
@@ -140,11 +141,29 @@ impl Write {
         }
     }
 
+    /// With this write's values.
+    fn measure(&self, size: Size) -> Size {
+        match self {
+            Self::Add { fields, .. } => {
+                fields.iter().fold(size, |size, (name, value)| size.and(name.len()).and(value.len()))
+            }
+            Self::Set { key, value, .. } => size.and(key.len()).and(value.len()),
+            Self::Publish { message, .. } => size.and(message.len()),
+        }
+    }
+
     /// Adds the command to a pipeline, for writes that are no part of a transaction. Its answer is not looked at.
     pub fn add_to(&self, pipeline: &mut Pipeline) {
+        pipeline.add_command(self.command()).ignore();
+    }
+
+    /// The command, for a write that is no part of a transaction.
+    #[must_use]
+    pub fn command(&self) -> Cmd {
         match self {
             Self::Add { stream, max_length, fields } => {
-                let add = pipeline.cmd("XADD").arg(stream);
+                let mut add = redis::cmd("XADD");
+                add.arg(stream);
                 if *max_length > 0 {
                     add.arg("MAXLEN").arg("~").arg(*max_length);
                 }
@@ -152,18 +171,18 @@ impl Write {
                 for (name, value) in fields {
                     add.arg(&name[..]).arg(&value[..]);
                 }
+                add
             }
             Self::Set { key, value, ttl } => {
-                let set = pipeline.cmd("SET").arg(key).arg(&value[..]);
+                let mut set = redis::cmd("SET");
+                set.arg(key).arg(&value[..]);
                 if ttl.is_some() {
                     set.arg("PX").arg(millis(*ttl));
                 }
+                set
             }
-            Self::Publish { channel, message } => {
-                pipeline.cmd("PUBLISH").arg(channel).arg(&message[..]);
-            }
+            Self::Publish { channel, message } => redis::cmd("PUBLISH").arg(channel).arg(&message[..]).take(),
         }
-        pipeline.ignore();
     }
 }
 
@@ -249,7 +268,7 @@ impl Commit {
         let answer: Vec<String> = match ran {
             Ok(answer) => answer,
             Err(error) if !ids.is_empty() && is_gone(&error) => return Ok(Verdict::Gone),
-            Err(error) => return Err(error),
+            Err(error) => return Err(link.weighed(size, error).await),
         };
         let mut words = answer.into_iter();
         match words.next().as_deref() {
@@ -287,6 +306,13 @@ impl Commit {
             Write::Publish { .. } => None,
         }));
         keys
+    }
+
+    /// As far as it is not small anyway.
+    fn size(&self) -> Size {
+        let states = self.states.iter().flat_map(|state| &state.set);
+        let written = self.writes.iter().fold(Size::default(), |size, write| write.measure(size));
+        states.fold(written, |size, (name, value)| size.and(name.len()).and(value.len()))
     }
 
     /// Keys and arguments in the order in which the script takes them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError};
 
 use crate::target::Target;
+use cut::UNREAD;
 use subject::shown;
 
 pub(crate) use subject::Subject;
@@ -31,6 +32,8 @@ pub enum Trouble {
     ReadOnly,
     /// The key holds a value of another type.
     WrongType,
+    /// It is sent more than it takes at once.
+    TooLarge,
     /// The settings are wrong; only a restart with other settings helps.
     Config,
     /// The server refuses the command itself, or its answer cannot be used.
@@ -49,16 +52,17 @@ impl Trouble {
             Self::Permission => "permission",
             Self::ReadOnly => "read_only",
             Self::WrongType => "wrong_type",
+            Self::TooLarge => "too_large",
             Self::Config => "config",
             Self::Response => "response",
         }
     }
 
     /// Whether the same call may succeed later although these settings stay: servers come back, passwords, rules and
-    /// keys are put right by somebody. False for [`Trouble::Config`] and [`Trouble::Response`].
+    /// keys are put right by somebody. False for [`Trouble::TooLarge`], [`Trouble::Config`] and [`Trouble::Response`].
     #[must_use]
     pub const fn retry(self) -> bool {
-        !matches!(self, Self::Config | Self::Response)
+        !matches!(self, Self::TooLarge | Self::Config | Self::Response)
     }
 
     /// Whether the server itself cannot be used, as opposed to one key or command on it.
@@ -102,6 +106,14 @@ impl LinkError {
     pub(crate) fn denied(target: &Target, command: &str, key: &str) -> Self {
         let subject = Subject::script(command, key);
         Self::new(Trouble::Permission, denial(target, &subject))
+    }
+
+    pub(crate) fn busy(message: String) -> Self {
+        Self::new(Trouble::Busy, message)
+    }
+
+    pub(crate) fn too_large(message: String) -> Self {
+        Self::new(Trouble::TooLarge, message)
     }
 
     pub(crate) fn closed(target: &Target) -> Self {
@@ -164,6 +176,7 @@ impl LinkError {
         let code = server_answer(error).map(|(_, code, _)| code);
         error.is_io_error()
             || error.is_unrecoverable_error()
+            || self.is_unread()
             || matches!(code.as_deref(), Some("READONLY" | "MASTERDOWN" | "NOAUTH"))
     }
 }
@@ -259,6 +272,10 @@ pub(crate) fn classify(target: &Target, subject: &Subject, error: RedisError) ->
                 "redis at {place} is a node of a cluster that holds other keys than {subject} ({code}): point \
                      REDIS_HOST at a server without cluster mode"
             ),
+        ),
+        _ if detail.starts_with(UNREAD) => refused(
+            Trouble::Unreachable,
+            format!("redis at {place} cannot read {subject} ({code}) and closed the connection"),
         ),
         _ if detail.contains("max number of clients") => refused(
             Trouble::Busy,

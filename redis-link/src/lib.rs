@@ -16,6 +16,7 @@
 //! - [`group`]: one consumer of a consumer group on a stream
 //! - [`commit`]: results, states and acknowledgement of a batch as one transaction
 //! - [`lease`]: the right to be the one process of several
+//! - `size`: how much a server takes at once
 //! - [`mod@slot`]: where a Cluster keeps a key
 //! - [`fault`]: every way in which this goes wrong
 //!
@@ -31,6 +32,7 @@ pub mod lease;
 pub mod link;
 pub mod portion;
 pub mod settings;
+mod size;
 pub mod slot;
 pub mod target;
 pub mod watch;

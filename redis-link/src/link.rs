@@ -17,6 +17,7 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, Re
 
 use crate::fault::{LinkError, Subject, Trouble, classify, server_answer};
 use crate::portion::Portion;
+use crate::size::{Closed, Size};
 use crate::target::Target;
 
 /// Finding, connecting to and greeting a server takes milliseconds on a healthy network; a second leaves room for one
@@ -43,6 +44,8 @@ const CLIENT_NAME: &str = "gaugefn";
 #[derive(Clone)]
 pub struct Link {
     inner: Arc<Inner>,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 struct Inner {
@@ -56,6 +59,7 @@ struct Inner {
     health: AtomicU8,
     /// Of the commands of one [`Link::each`].
     portion: Mutex<Portion>,
+    closed: Closed,
 }
 
 #[derive(Clone)]
@@ -82,8 +86,15 @@ impl Link {
                 opened: AtomicU64::new(0),
                 health: AtomicU8::new(UNKNOWN),
                 portion: Mutex::new(Portion::new(usize::MAX)),
+                closed: Closed::default(),
             }),
+            patience: RESPONSE_TIMEOUT,
         }
+    }
+
+    /// The same for sending that much, which is on its way for a while.
+    pub(crate) fn patient(&self, size: Size) -> Self {
+        Self { patience: size.patience(), ..self.clone() }
     }
 
     /// Where the link leads to.
@@ -129,12 +140,30 @@ impl Link {
     /// # Errors
     /// As for [`Link::query`]; other commands of the pipeline may have run, unless it is atomic.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, LinkError> {
-        let Live { number, mut connection, .. } = self.live().await?;
+        let size = Size::of_all(pipeline);
+        let Live { number, mut connection, .. } = self.patient(size).live().await?;
         let result = pipeline.query_async(&mut connection).await;
-        self.settle(number, result, |error| {
+        let settled = self.settle(number, result, |error| {
             let index = server_answer(error).map_or(0, |(index, _, _)| index);
             pipeline.cmd_iter().nth(index).map_or_else(|| Subject::named("a pipeline"), Subject::of)
-        })
+        });
+        match settled {
+            Err(error) => Err(self.weighed(size, error).await),
+            answer => answer,
+        }
+    }
+
+    /// Runs commands that write, in one round trip, and never twice; an answer for each, as a key of another type is no
+    /// trouble of the others.
+    ///
+    /// # Errors
+    /// As for [`Link::pipeline`]; the first refusal that is none of the key itself.
+    pub async fn all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<Vec<Result<T, LinkError>>, LinkError> {
+        let (size, commands) = (Size::of_all(pipeline), pipeline.cmd_iter().collect::<Vec<_>>());
+        match self.patient(size).some(&commands).await {
+            Err(error) => Err(self.weighed(size, error).await),
+            answers => answers,
+        }
     }
 
     /// Runs a script by its hash, and gives the server its text where it does not know it (any more). Messages speak
@@ -251,6 +280,10 @@ impl Link {
         fault
     }
 
+    pub(crate) fn closed(&self) -> &Closed {
+        &self.inner.closed
+    }
+
     /// Forgets the connection; the next call makes a new one. Calls under way on it run to their end.
     pub fn discard(&self) {
         *self.slot() = None;
@@ -285,6 +318,12 @@ impl Link {
     }
 
     async fn live(&self) -> Result<Live, LinkError> {
+        let mut live = self.connected().await?;
+        live.connection.set_response_timeout(self.patience);
+        Ok(live)
+    }
+
+    async fn connected(&self) -> Result<Live, LinkError> {
         if let Some(live) = self.at_hand() {
             return Ok(live);
         }

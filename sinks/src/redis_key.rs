@@ -12,6 +12,7 @@
 //! ```
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::shared::{self, fault};
@@ -19,7 +20,7 @@ use async_trait::async_trait;
 use redis_link::Link;
 use redis_link::commit::Write;
 use runtime_core::config::{Claim, Concern, Hold};
-use runtime_core::contract::{Domain, Facts, Output, Sink};
+use runtime_core::contract::{Domain, Facts, Output, Route, Sink};
 use runtime_core::options::{Span, Template};
 use runtime_core::registry::Nothing;
 use runtime_core::{Around, Entry, Fault, Kind, Site};
@@ -46,7 +47,7 @@ pub struct Config {
 
 /// The sink `redis_key`.
 pub struct RedisKey {
-    function: String,
+    route: Option<Arc<dyn Route>>,
     key: Template,
     ttl: Option<Duration>,
     publish: Option<String>,
@@ -69,6 +70,7 @@ impl Kind for RedisKey {
         if config.publish.as_deref() == Some("") {
             concerns.push(Concern::new("publish", "empty; name the channel or leave the option out"));
         }
+        concerns.extend(shared::concern_of("key", &config.key));
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
@@ -84,7 +86,7 @@ impl Kind for RedisKey {
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
         let target = shared::target(site, config.url.as_deref())?;
         Ok(Box::new(Self {
-            function: site.function.to_owned(),
+            route: shared::route(site, config.url.as_deref(), &config.key, "key")?,
             key: config.key,
             ttl: config.ttl.map(|ttl| ttl.0),
             publish: config.publish,
@@ -115,6 +117,10 @@ impl Sink for RedisKey {
         self.link.connection().await.map(drop).map_err(|error| fault(&error))
     }
 
+    fn route(&self) -> Option<Arc<dyn Route>> {
+        self.route.clone()
+    }
+
     fn domain(&self) -> Option<Domain> {
         Some(Domain::new(self.link.target().endpoint()))
     }
@@ -137,7 +143,7 @@ impl RedisKey {
     /// What these results come to on the server.
     fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
         let mut writes = Vec::with_capacity(outputs.len());
-        for (key, output) in shared::addressed(&self.function, &self.key, outputs)? {
+        for (key, output) in shared::addressed(&self.key, outputs)? {
             writes.push(Write::Set { key: key.into_owned(), value: output.payload.to_vec(), ttl: self.ttl });
             if let Some(channel) = &self.publish {
                 writes.push(Write::Publish { channel: channel.clone(), message: output.payload.to_vec() });

@@ -2,7 +2,8 @@
 //!
 //! Delivery: at least once. After a lost connection results may be added twice: each entry has its event's id in the
 //! field `id`, by which consumers can tell. While the server is away the engine keeps the results and tries again; the
-//! source waits. A key that holds no stream is no such trouble: the results meant for it are lost, and counted.
+//! source waits. A key that holds no stream is the trouble of the results that it is made for, which fail with their
+//! events, unless it is the key of all: those wait until it is one.
 //!
 //! ```toml
 //! [functions.vm.sinks.results]
@@ -12,13 +13,14 @@
 //! ```
 
 use std::any::Any;
+use std::sync::Arc;
 
 use crate::shared::{self, fault};
 use async_trait::async_trait;
 use redis_link::commit::Write;
-use redis_link::{Link, Trouble};
+use redis_link::{Link, LinkError, Trouble};
 use runtime_core::config::{Claim, Concern, Hold};
-use runtime_core::contract::{Domain, Facts, Output, Sink};
+use runtime_core::contract::{Domain, Facts, Output, Route, Sink, one_by_one};
 use runtime_core::options::Template;
 use runtime_core::registry::Nothing;
 use runtime_core::{Around, Entry, Fault, Kind, Site};
@@ -56,7 +58,7 @@ const fn default_max_length() -> u64 {
 
 /// The sink `redis_stream`.
 pub struct RedisStream {
-    function: String,
+    route: Option<Arc<dyn Route>>,
     stream: Template,
     field: String,
     max_length: u64,
@@ -77,6 +79,7 @@ impl Kind for RedisStream {
         if config.field == ID {
             concerns.push(Concern::new("field", "'id' holds the event's id; give the result another field"));
         }
+        concerns.extend(shared::concern_of("stream", &config.stream));
         concerns.extend(shared::concerns_of(config.url.as_deref()));
         concerns
     }
@@ -92,7 +95,7 @@ impl Kind for RedisStream {
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
         let target = shared::target(site, config.url.as_deref())?;
         Ok(Box::new(Self {
-            function: site.function.to_owned(),
+            route: shared::route(site, config.url.as_deref(), &config.stream, "stream")?,
             stream: config.stream,
             field: config.field,
             max_length: config.max_length,
@@ -113,11 +116,20 @@ impl Sink for RedisStream {
         if pipeline.is_empty() {
             return Ok(());
         }
-        self.link.pipeline(&pipeline).await.map_err(|error| match error.kind() {
-            // the others of the batch are stored, and would be again with each further try
-            Trouble::WrongType => fault(&error).permanent(),
-            _ => fault(&error),
-        })
+        self.link.pipeline(&pipeline).await.map_err(|error| fault(&error))
+    }
+
+    /// A key that holds no stream takes none of its results; those of other keys are stored.
+    async fn store(&mut self, outputs: &[Output]) -> Result<Vec<(usize, Fault)>, Fault> {
+        let stored = match self.stream.is_constant() {
+            // somebody may put it right, as long as the results are kept
+            true => self.write(outputs).await.map(|()| Vec::new()),
+            false => self.each(outputs).await,
+        };
+        match stored {
+            Err(fault) if !fault.retry() => one_by_one(self, outputs, fault).await,
+            stored => stored,
+        }
     }
 
     /// Also looks whether the key holds a stream, where it is the same for every result.
@@ -131,6 +143,10 @@ impl Sink for RedisStream {
             Err(error) if !matches!(error.kind(), Trouble::Permission) => Err(fault(&error)),
             _ => Ok(()),
         }
+    }
+
+    fn route(&self) -> Option<Arc<dyn Route>> {
+        self.route.clone()
     }
 
     fn domain(&self) -> Option<Domain> {
@@ -152,10 +168,21 @@ impl Sink for RedisStream {
 }
 
 impl RedisStream {
+    /// Adds them; the places of those whose key holds something else.
+    async fn each(&self, outputs: &[Output]) -> Result<Vec<(usize, Fault)>, Fault> {
+        let mut pipeline = redis::pipe();
+        for write in self.writes(outputs)? {
+            pipeline.add_command(write.command());
+        }
+        let answers = self.link.each::<redis::Value>(pipeline).await.map_err(|error| fault(&error))?;
+        let refused = |(place, answer): (usize, Result<_, LinkError>)| Some((place, fault(&answer.err()?)));
+        Ok(answers.into_iter().enumerate().filter_map(refused).collect())
+    }
+
     /// What these results come to on the server.
     fn writes(&self, outputs: &[Output]) -> Result<Vec<Write>, Fault> {
         let mut writes = Vec::with_capacity(outputs.len());
-        for (key, output) in shared::addressed(&self.function, &self.stream, outputs)? {
+        for (key, output) in shared::addressed(&self.stream, outputs)? {
             let fields = vec![
                 (self.field.clone().into_bytes(), output.payload.to_vec()),
                 (ID.as_bytes().to_vec(), output.event_id.clone().into_bytes()),

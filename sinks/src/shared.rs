@@ -1,10 +1,11 @@
 //! What the components of this crate that talk to Redis have in common.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use redis_link::{LinkError, Settings, Target, Trouble};
 use runtime_core::config::{Claim, Concern, Hold};
-use runtime_core::contract::Output;
+use runtime_core::contract::{Address, Output, Route};
 use runtime_core::options::Template;
 use runtime_core::{Around, Fault, Site};
 
@@ -37,25 +38,61 @@ pub(crate) fn claim(
 pub(crate) fn fault(error: &LinkError) -> Fault {
     match error.kind() {
         Trouble::Config => Fault::config(error.to_string()),
+        Trouble::TooLarge => Fault::of_backend(error).permanent(),
         _ => Fault::of_backend(error),
     }
 }
 
-/// Each result with its key. One without the value that its key needs must not hold up the others.
+/// Tells where each result goes, where its own text or that of its event says so.
+struct Way {
+    key: Template,
+    place: String,
+    kind: &'static str,
+}
+
+/// What tells where results go; nothing where all go to one key.
+///
+/// # Errors
+/// The table `[redis]` is wrong.
+pub(crate) fn route(
+    site: &Site<'_>,
+    url: Option<&str>,
+    key: &Template,
+    kind: &'static str,
+) -> Result<Option<Arc<dyn Route>>, Fault> {
+    if key.is_constant() {
+        return Ok(None);
+    }
+    let server = site.table::<Settings>("redis")?.server(url).unwrap_or_default();
+    Ok(Some(Arc::new(Way { key: key.clone(), place: format!("redis {server}"), kind })))
+}
+
+impl Route for Way {
+    fn address(&self, output: &Output) -> Result<Address, Fault> {
+        let name = self.key.fill(&output.payload, &output.event).map_err(Fault::function)?.into_owned();
+        Ok(Address { place: self.place.clone(), name, kind: self.kind })
+    }
+}
+
+/// Each result with its key.
+///
+/// # Errors
+/// One of them has none.
 pub(crate) fn addressed<'a>(
-    function: &str,
     key: &'a Template,
     outputs: &'a [Output],
 ) -> Result<Vec<(Cow<'a, str>, &'a Output)>, Fault> {
-    let mut addressed = Vec::with_capacity(outputs.len());
-    for output in outputs {
-        match key.fill(&output.payload, &output.event) {
-            Ok(key) => addressed.push((key, output)),
-            Err(message) if outputs.len() == 1 => return Err(Fault::event(message)),
-            Err(message) => {
-                tracing::error!(function, event = %output.event_id, "result not stored: {message}");
-            }
-        }
-    }
-    Ok(addressed)
+    let filled = |output: &'a Output| Ok((key.fill(&output.payload, &output.event)?, output));
+    outputs.iter().map(filled).collect::<Result<_, String>>().map_err(Fault::function)
+}
+
+/// What is wrong with a key whose names begin as gaugefn's own do.
+pub(crate) fn concern_of(option: &'static str, key: &Template) -> Option<Concern> {
+    let is_own = !key.is_constant() && key.as_str().starts_with("gaugefn:");
+    is_own.then(|| {
+        Concern::new(
+            option,
+            format!("'{}': names that begin with 'gaugefn:' are gaugefn's own; give it another", key.as_str()),
+        )
+    })
 }

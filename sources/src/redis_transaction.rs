@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use redis_link::commit::{Commit, Fence, StateWrite, StreamAck, Token, Verdict, Write};
 use redis_link::group::{Memory, is_gone};
 use redis_link::slot::{apart, is_cluster};
-use redis_link::{Link, LinkError, Member, slot};
+use redis_link::{Link, LinkError, Member, Trouble, slot};
 use runtime_core::Fault;
 use runtime_core::contract::{Decision, Prepared, Transaction};
 
@@ -256,6 +256,9 @@ impl RedisCommit {
     /// The key that the results cannot be added to, which would be the same with each further try. What is wrong with a
     /// state or with a lease holds up everything, and waits until somebody puts it right.
     fn unfit(&self, error: &LinkError) -> Option<String> {
+        if error.kind() == Trouble::TooLarge {
+            return Some(String::new());
+        }
         let adds_to = |key: &&str| {
             let to = |write: &Write| matches!(write, Write::Add { stream, .. } if stream == key);
             self.commit.writes.iter().any(to)

@@ -33,6 +33,7 @@ pub(crate) fn claim(
 pub(crate) fn fault(error: &LinkError) -> Fault {
     match error.kind() {
         Trouble::Config => Fault::config(error.to_string()),
+        Trouble::TooLarge => Fault::of_backend(error).permanent(),
         _ => Fault::of_backend(error),
     }
 }

@@ -133,7 +133,10 @@ impl Kind for Redis {
         };
         let server = around.table::<Settings>("redis").and_then(|redis| redis.server(config.url.as_deref()));
         let prefix = prefix(config, around.function);
-        let claim = |server| Claim::new("prefix", hold, &format!("redis {server}"), &prefix, format!("key '{prefix}'"));
+        let keyed = common.key.is_some();
+        let claim = |server| {
+            Claim::new("prefix", hold, &format!("redis {server}"), &prefix, format!("key '{prefix}'")).kept(keyed)
+        };
         server.map(claim).into_iter().collect()
     }
 
@@ -299,6 +302,7 @@ fn prefix(config: &Config, function: &str) -> String {
 fn fault(error: &LinkError) -> Fault {
     match error.kind() {
         Trouble::Config => Fault::config(error.to_string()),
+        Trouble::TooLarge => Fault::of_backend(error).permanent(),
         _ => Fault::of_backend(error),
     }
 }

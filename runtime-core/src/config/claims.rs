@@ -2,10 +2,13 @@
 //! functions with one consumer group, or a function that is fed with its own results.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::reader::Reader;
 use super::section::Problem;
 use super::settings::Choice;
+use crate::contract::Address;
+use crate::pointer::Pointer;
 use crate::registry::{Around, Role};
 
 /// One thing outside of the process that a component works with: a key, a group, a file.
@@ -18,6 +21,17 @@ pub struct Claim {
     /// The same for everybody who means this thing, whatever they call it.
     identity: String,
     hold: Hold,
+    keeps: Keeps,
+}
+
+/// Whether it is the component's own, where no result belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    /// That, and the lease beside it.
+    One,
+    /// The same, and one for each value, whose JSON text is behind the name and a colon.
+    Many,
 }
 
 /// What a component does with it.
@@ -34,7 +48,28 @@ pub enum Hold {
 impl Claim {
     /// `place` is where the thing is, `name` what it is called there, and `thing` stands for both in messages.
     pub fn new(option: &'static str, hold: Hold, place: &str, name: &str, thing: impl Into<String>) -> Self {
-        Self { option, thing: thing.into(), identity: format!("{place} {name}"), hold }
+        Self { option, thing: thing.into(), identity: identity(place, name), hold, keeps: Keeps::Nothing }
+    }
+
+    /// The component keeps there what is its own, and beside it a lease (`NAME:lease`); with a key one for each value
+    /// (`NAME:VALUE`).
+    #[must_use]
+    pub const fn kept(mut self, keyed: bool) -> Self {
+        self.keeps = if keyed { Keeps::Many } else { Keeps::One };
+        self
+    }
+
+    /// Whether what has this identity is it, or beside it.
+    fn has(&self, identity: &str) -> bool {
+        match identity.strip_prefix(&self.identity) {
+            None => false,
+            Some("") => true,
+            Some(":lease") => self.keeps != Keeps::Nothing,
+            Some(rest) => {
+                let value = rest.strip_prefix(':').filter(|_| self.keeps == Keeps::Many);
+                value.is_some_and(|value| Pointer::new("").find(value.as_bytes()).is_some())
+            }
+        }
     }
 
     /// A file, by its place on this machine.
@@ -43,6 +78,10 @@ impl Claim {
         let thing = format!("file '{}'", path.display());
         Self::new(option, hold, "file", &super::os_text::text(located(path).as_os_str()), thing)
     }
+}
+
+fn identity(place: &str, name: &str) -> String {
+    format!("{place} {name}")
 }
 
 /// The path as everybody would have it. The file itself need not be there, and may be a link that will be replaced.
@@ -98,7 +137,52 @@ impl Reader {
                 None => {}
             }
         }
+        self.taken = Taken(claims.into());
     }
+}
+
+/// What results whose texts say where they go must keep away from.
+#[derive(Clone, Default)]
+pub struct Taken(Arc<[Claimed]>);
+
+/// Names that begin so are gaugefn's own, in whatever process: states, leases, dead letters, consumers.
+const OWN: &str = "gaugefn:";
+
+impl Taken {
+    /// Why a result of this function must not go there, as a sentence that begins with the place; None where it may. As
+    /// for places that are configured, but for the function's own input: whoever configures that may mean it.
+    #[must_use]
+    pub fn refuses(&self, function: &str, address: &Address) -> Option<String> {
+        let Address { place, name, kind } = address;
+        let to = identity(place, name);
+        let thing = format!("{kind} '{}'", shown(name));
+        for Claimed { function: owner, part, queue, claim, .. } in
+            self.0.iter().filter(|claimed| claimed.claim.has(&to))
+        {
+            match claim.hold {
+                _ if claim.keeps != Keeps::Nothing => return Some(format!("{thing} is {part}'s own")),
+                Hold::Alone(_) => return Some(format!("{thing} belongs to {part}")),
+                Hold::Reads if owner == function => {
+                    return Some(format!("{thing} is what {part} reads: it would come back as input"));
+                }
+                Hold::Reads if *queue && !claim.thing.starts_with(kind) => {
+                    return Some(format!("{thing} is what {part} reads: the result would take its place"));
+                }
+                Hold::Reads | Hold::Writes => {}
+            }
+        }
+        name.starts_with(OWN).then(|| format!("{thing} begins with '{OWN}', as gaugefn's own keys do"))
+    }
+}
+
+/// A name may be as long as an event.
+fn shown(name: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut text: String = name.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if name.chars().nth(SHOWN).is_some() {
+        text.push('…');
+    }
+    text
 }
 
 /// Two that cannot both have what they want.

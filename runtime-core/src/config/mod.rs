@@ -34,7 +34,7 @@ pub mod tree;
 pub mod typed;
 mod wire;
 
-pub use claims::{Claim, Hold};
+pub use claims::{Claim, Hold, Taken};
 pub use section::{Concern, Problem, Section};
 pub use settings::Settings;
 

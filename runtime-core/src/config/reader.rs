@@ -3,7 +3,7 @@
 use config::{Value, ValueKind};
 use schemars::JsonSchema;
 
-use super::claims::Claimed;
+use super::claims::{Claimed, Taken};
 use super::section::{Problem, Section, unknown_key};
 use super::settings::{
     Choice, FunctionOptions, FunctionSettings, Isolation, LogOptions, ReloadOptions, Scope, Settings, Standby,
@@ -24,6 +24,8 @@ pub(super) struct Reader {
     pub(super) shared: Vec<Section>,
     /// What the components of all functions work with.
     pub(super) claims: Vec<Claimed>,
+    /// The same, as results must keep away from it.
+    pub(super) taken: Taken,
 }
 
 /// Whether a label may name a function or a sink: `[a-z][a-z0-9_-]*`.
@@ -83,7 +85,10 @@ impl Reader {
         let functions = self.functions(functions);
         self.compare_claims();
         let (shared, warnings) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.warnings));
-        functions.map(|functions| Settings { log, admin, shared, functions, warnings })
+        functions.map(|mut functions| {
+            functions.iter_mut().for_each(|function| function.taken = self.taken.clone());
+            Settings { log, admin, shared, functions, warnings }
+        })
     }
 
     /// The entries of a table of labels; without, where there is something else in its place.
@@ -232,6 +237,7 @@ impl Reader {
             dead_letters,
             state_options,
             sinks: sinks?,
+            taken: Taken::default(),
         })
     }
 

@@ -7,6 +7,7 @@ use config::Value;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::claims::Taken;
 use super::reader::Reader;
 use super::section::{Problem, Section};
 use crate::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
@@ -284,6 +285,8 @@ pub struct FunctionSettings {
     pub state_options: StateOptions,
     /// Where results go, by label.
     pub sinks: Vec<(String, Choice<dyn Sink>)>,
+    /// What the components of all functions work with, where no result may go.
+    pub taken: Taken,
 }
 
 /// The whole configuration.
@@ -312,6 +315,7 @@ impl Settings {
             fallback: fallback.map(str::to_owned),
             shared: Vec::new(),
             claims: Vec::new(),
+            taken: Taken::default(),
         };
         let settings = reader.settings(tree);
         let mut problems = reader.problems;

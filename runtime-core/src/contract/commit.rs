@@ -79,7 +79,7 @@ pub enum Decision {
     Stale,
     /// Somebody else has the lease. Nothing is written.
     Fenced,
-    /// A key cannot take the results that are meant for it, now or later. Nothing is written.
+    /// A key cannot take what is meant for it, now or later, or the place cannot take that much. Nothing is written.
     Unfit {
         /// The key; empty where it is not known which.
         key: String,

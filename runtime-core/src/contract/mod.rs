@@ -11,7 +11,7 @@
 //! * [`loader`] - where code comes from: [`Loader`], [`Module`]
 //! * [`function`] - code that can be called: [`Executor`], [`Function`], [`Outcome`]
 //! * [`state`] - what is kept between calls: [`StateStore`]
-//! * [`sink`] - where results go: [`Sink`], [`Output`]
+//! * [`sink`] - where results go: [`Sink`], [`Output`], [`Route`]
 //! * [`commit`] - what belongs together: [`Commit`], [`Domain`], [`Transaction`]
 //! * [`lease`] - one process of several: [`Lease`]
 //! * [`letters`] - events that failed for good: [`DeadLetters`]
@@ -35,6 +35,6 @@ pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Obser
 pub use lease::{Lease, Tenure};
 pub use letters::{DeadLetters, Filed, Letter};
 pub use loader::{Loader, Module, Names, Places, Revision};
-pub use sink::{Output, Sink};
+pub use sink::{Address, Output, Route, Sink, one_by_one};
 pub use source::{Delivery, Pull, Source};
 pub use state::{Env, Found, Saved, StateKey, StateStore, Versioned};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::reload::{Reload, announce, wanted};
-use crate::config::Section;
 use crate::config::settings::{ErrorOptions, FunctionSettings, Isolation};
+use crate::config::{Section, Taken};
 use crate::contract::{Brief, DeadLetters, Facts, Fault, Function, Health, Sink, Source, StateStore};
 use crate::isolation::{Isolate, Restarts, Workers};
 use crate::main_thread::MainThread;
@@ -34,6 +34,8 @@ pub struct Parts {
     pub errors: ErrorOptions,
     /// How long a stop waits for events in flight.
     pub drain: Duration,
+    /// Where no result may go, whatever its text says.
+    pub taken: Taken,
     /// How newer code gets in, where there is any.
     pub reload: Option<Reload>,
 }
@@ -224,6 +226,7 @@ pub fn join(settings: &FunctionSettings, built: Built, code: Code, board: &Board
         origin: origin.into(),
         errors: settings.errors.clone(),
         drain: settings.options.drain.0,
+        taken: settings.taken.clone(),
         reload,
     })
 }

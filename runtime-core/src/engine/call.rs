@@ -232,7 +232,8 @@ impl Caller<'_> {
         outcomes: Result<Vec<Outcome>, Fault>,
     ) -> Result<Vec<Outcome>, Fault> {
         let each = start.elapsed().as_secs_f64() / events.len().max(1) as f64;
-        let outcomes = self.policy.complete(events, outcomes?)?;
+        let mut outcomes = self.policy.complete(events, outcomes?)?;
+        self.policy.judge.judge(events, &mut outcomes, true);
         self.policy.counted(events, &outcomes, each);
         Ok(outcomes)
     }

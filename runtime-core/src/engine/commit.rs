@@ -1,7 +1,7 @@
 //! The end of a batch's way. In one transaction where everything that it touches is in one place; otherwise sinks, then
 //! dead letters, then state, then receipt. A failed step is repeated alone, never the call.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::bond::Bond;
 use super::meters::Meters;
 use crate::change::Fingerprint;
 use crate::contract::{
-    Commit, DeadLetters, Decision, Event, Fault, Lease, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
+    Commit, DeadLetters, Decision, Event, Fault, Lease, Letter, Saved, Sink, StateStore, Tenure, Transaction, Verdict,
 };
 
 /// How often what is in trouble is looked at again.
@@ -38,8 +38,11 @@ pub(super) enum Landed {
     Stale,
     /// Another process has the lease; nothing is written.
     Fenced,
-    /// The states can never be saved, and nothing is.
+    /// Results or states can never be stored, and nothing is.
     Refused(Fault),
+    /// These events' results can never be stored, for these reasons, by their ids; those of the others are, which the
+    /// commit has not any more. Nothing else is written.
+    Unstored(BTreeMap<String, Fault>),
 }
 
 /// Events whose results are not written, and why.
@@ -226,7 +229,7 @@ impl Committer {
     }
 
     /// Writes one batch's effects; waits for backends that are away. The caller bounds the time. What is written leaves
-    /// the commit empty; otherwise it is as it was.
+    /// the commit empty; otherwise it is as it was, but for results that are stored.
     ///
     /// # Errors
     /// A sink that will never work again.
@@ -237,7 +240,6 @@ impl Committer {
         if let Err(fault) = self.state.check(&commit.states) {
             return Ok(Landed::Refused(fault));
         }
-        let letters = commit.letters.len() as u64;
         let landed = match self.ask().await {
             false => Landed::Fenced,
             true if matches!(self.bond, Bond::Atomic { .. }) => self.at_once(commit, events).await?,
@@ -248,11 +250,6 @@ impl Committer {
             _ => self.rest.succeeded(),
         }
         self.board.trouble(&self.function, "commit", None);
-        if matches!(landed, Landed::Done) && letters > 0 {
-            self.meters.dead_letters.increment(letters);
-            self.unkept.succeeded();
-            self.board.trouble(&self.function, LETTERS, None);
-        }
         Ok(landed)
     }
 
@@ -288,14 +285,57 @@ impl Committer {
             return Ok(Landed::Done);
         };
         let transaction = Arc::clone(transaction);
+        let together = self.letters.as_ref().is_some_and(|letters| letters.domain().as_ref() == Some(domain));
+        let mut letters = std::mem::take(&mut commit.letters);
+        self.tell_unsunk(commit);
+        let landed = loop {
+            let alone = commit.outputs.is_empty() && commit.states.is_empty();
+            if !together && !self.put_letters(&mut letters).await? {
+                break Landed::Fenced;
+            }
+            match self.transact(&*transaction, commit, &letters, events).await? {
+                // the place of letters knows how to keep what is too large for one step
+                Landed::Refused(_) if alone && !letters.is_empty() => {
+                    if !self.put_letters(&mut letters).await? {
+                        break Landed::Fenced;
+                    }
+                }
+                landed => break landed,
+            }
+        };
+        if !matches!(landed, Landed::Done) {
+            commit.letters = letters;
+            return Ok(landed);
+        }
+        self.kept(letters.len());
+        self.state.enlisted(&commit.states);
+        if !commit.outputs.is_empty() {
+            // they were in it
+            for (part, _, backoff) in &mut self.sinks {
+                backoff.succeeded();
+                self.board.trouble(&self.function, part, None);
+            }
+        }
+        // acknowledged with the rest; there is nothing left to tell
+        drop(std::mem::take(commit));
+        Ok(Landed::Done)
+    }
+
+    /// Puts the transaction together, and runs it until it is decided.
+    async fn transact(
+        &mut self,
+        transaction: &dyn Transaction,
+        commit: &Commit,
+        letters: &[Letter],
+        events: &[Event],
+    ) -> Result<Landed, Fault> {
         let mut parts = Vec::new();
         parts.extend(commit.receipt.enlist());
         if !commit.outputs.is_empty() {
-            self.tell_unsunk(commit);
             for (part, sink, _) in &self.sinks {
                 match sink.enlist(&commit.outputs) {
                     Ok(writes) => parts.extend(writes),
-                    Err(fault) => self.lost(part, commit, &fault),
+                    Err(fault) => return Ok(Landed::Refused(not_stored(part, fault))),
                 }
             }
         }
@@ -305,11 +345,8 @@ impl Committer {
                 Err(fault) => return Ok(Landed::Refused(fault)),
             }
         }
-        let together = self.letters.as_ref().is_some_and(|letters| letters.domain().as_ref() == Some(domain));
-        if together && !commit.letters.is_empty() {
-            parts.extend(self.letters.as_ref().and_then(|letters| letters.enlist(&commit.letters)));
-        } else if !self.put_letters(commit).await? {
-            return Ok(Landed::Fenced);
+        if !letters.is_empty() {
+            parts.extend(self.letters.as_ref().and_then(|place| place.enlist(letters)));
         }
         if let Some(lease) = &self.lease {
             parts.push(lease.enlist(newest(events, &commit.verdicts)));
@@ -320,7 +357,7 @@ impl Committer {
         let prepared = transaction.prepare(parts).map_err(Fault::fatal)?;
         loop {
             match prepared.run().await {
-                Ok(Decision::Done) => break,
+                Ok(Decision::Done) => return Ok(Landed::Done),
                 Ok(Decision::Lost(ids)) => {
                     return Ok(Landed::Lost(Lost { events: ids.into_iter().collect(), why: None }));
                 }
@@ -338,17 +375,6 @@ impl Committer {
                 return Ok(Landed::Fenced);
             }
         }
-        self.state.enlisted(&commit.states);
-        if !commit.outputs.is_empty() {
-            // they were in it
-            for (part, _, backoff) in &mut self.sinks {
-                backoff.succeeded();
-                self.board.trouble(&self.function, part, None);
-            }
-        }
-        // acknowledged with the rest; there is nothing left to tell
-        drop(std::mem::take(commit));
-        Ok(Landed::Done)
     }
 
     /// Whether a key is that of every result, or of every letter, as opposed to one that depends on the result.
@@ -364,11 +390,16 @@ impl Committer {
         }
         if !commit.outputs.is_empty() {
             self.tell_unsunk(commit);
-            if !self.write(commit).await? {
-                return Ok(Landed::Fenced);
+            match self.write(commit).await? {
+                None => return Ok(Landed::Fenced),
+                Some(refused) if refused.is_empty() => {}
+                Some(refused) => {
+                    commit.outputs.clear();
+                    return Ok(Landed::Unstored(refused));
+                }
             }
         }
-        if !self.put_letters(commit).await? {
+        if !self.put_letters(&mut commit.letters).await? {
             return Ok(Landed::Fenced);
         }
         if !commit.states.is_empty() {
@@ -437,50 +468,56 @@ impl Committer {
         }
     }
 
-    /// Sinks, one after the other; false where the lease was lost meanwhile.
-    async fn write(&mut self, commit: &Commit) -> Result<bool, Fault> {
+    /// Sinks, one after the other, each with all results. Those that one of them can never store, by their events; None
+    /// where the lease was lost meanwhile.
+    async fn write(&mut self, commit: &Commit) -> Result<Option<BTreeMap<String, Fault>>, Fault> {
+        let mut all = BTreeMap::new();
         for at in 0..self.sinks.len() {
-            loop {
+            let refused = loop {
                 let (part, sink, backoff) = &mut self.sinks[at];
-                match sink.write(&commit.outputs).await {
-                    Ok(()) => break backoff.succeeded(),
+                match sink.store(&commit.outputs).await {
+                    Ok(refused) => {
+                        backoff.succeeded();
+                        break refused;
+                    }
                     Err(fault) if fault.retry() => {
                         let wait = backoff.failed(&fault);
                         self.board.trouble(&self.function, part, backoff.trouble());
                         tokio::time::sleep(wait).await;
                         if self.is_fenced() {
-                            return Ok(false);
+                            return Ok(None);
                         }
                     }
                     Err(fault) if fault.is_fatal() => return Err(fault),
                     Err(fault) => {
-                        let part = part.clone();
-                        break self.lost(&part, commit, &fault);
+                        let all = 0..commit.outputs.len();
+                        break all.map(|place| (place, Fault::backend(fault.chain()).permanent())).collect();
                     }
                 }
-            }
-            let (part, _, backoff) = &self.sinks[at];
-            if backoff.trouble().is_none() {
-                self.board.trouble(&self.function, part, None);
+            };
+            let (part, _, _) = &self.sinks[at];
+            self.board.trouble(&self.function, part, None);
+            let sink = part.trim_start_matches("sink ").to_owned();
+            metrics::counter!("gaugefn_write_failures_total", "function" => self.function.to_string(), "sink" => sink)
+                .increment(refused.len() as u64);
+            for (place, fault) in refused {
+                all.entry(commit.outputs[place].event_id.clone()).or_insert_with(|| not_stored(part, fault));
             }
         }
-        Ok(true)
+        Ok(Some(all))
     }
 
-    /// A sink that can never store these results.
-    fn lost(&self, part: &str, commit: &Commit, fault: &Fault) {
-        let first = commit.outputs.first().map(|output| output.event_id.as_str()).unwrap_or_default();
-        tracing::error!(function = %self.function, event = first, part = %part, "result lost: {}", fault.chain());
-        metrics::counter!("gaugefn_write_failures_total", "function" => self.function.to_string(), "sink" => part.trim_start_matches("sink ").to_owned())
-            .increment(commit.outputs.len() as u64);
-    }
-
-    /// Dead letters that are no part of a transaction. A failed event is not let go before they have it. False where the
-    /// lease was lost meanwhile.
-    async fn put_letters(&mut self, commit: &Commit) -> Result<bool, Fault> {
-        while let (Some(letters), false) = (&self.letters, commit.letters.is_empty()) {
-            match letters.put(&commit.letters).await {
-                Ok(()) => break,
+    /// Dead letters that are no part of a transaction; none is left. A failed event is not let go before they have it. False
+    /// where the lease was lost meanwhile.
+    async fn put_letters(&mut self, letters: &mut Vec<Letter>) -> Result<bool, Fault> {
+        while let (Some(place), false) = (&self.letters, letters.is_empty()) {
+            match place.put(letters).await {
+                Ok(()) => {
+                    self.kept(letters.len());
+                    // not a second time, whatever becomes of the rest
+                    letters.clear();
+                    break;
+                }
                 Err(fault) if fault.is_fatal() => return Err(fault),
                 Err(fault) => self.wait(&fault).await,
             }
@@ -489,6 +526,15 @@ impl Committer {
             }
         }
         Ok(true)
+    }
+
+    /// So many letters are kept.
+    fn kept(&mut self, letters: usize) {
+        if letters > 0 {
+            self.meters.dead_letters.increment(letters as u64);
+            self.unkept.succeeded();
+            self.board.trouble(&self.function, LETTERS, None);
+        }
     }
 
     /// Backs off from what did not take its part of the commit.
@@ -505,6 +551,12 @@ impl Committer {
             }
         }
     }
+}
+
+/// What a sink has refused, as what has become of the call.
+fn not_stored(part: &str, fault: Fault) -> Fault {
+    let label = part.trim_start_matches("sink ");
+    Fault::function(format!("the result cannot be stored by sink '{label}': {}", fault.chain()))
 }
 
 /// The newest input that was handled. One whose call failed is called again by whoever comes next.

@@ -10,7 +10,7 @@
 //! one of those commits fails, everything that was called after it is discarded, and called again from what the store
 //! has.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -240,8 +240,21 @@ impl Keeper<'_> {
             return Err(End::Fault(fault));
         }
         let each = since.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
+        let alone = outcomes.len() == 1;
+        let judged = match way.back {
+            None => self.policy.judge.judge(&journey.batch.events, &mut outcomes, alone),
+            Some(_) => Vec::new(),
+        };
+        if !judged.is_empty() && !alone {
+            // those behind them were called with what their calls had done to the state
+            roll_back(None, way);
+            if let Some(back) = &mut way.back {
+                back.journeys.extend(pieces(journey, &judged));
+            }
+            return Ok(());
+        }
         // before it is counted, so that a call is either a good one or a failed one
-        let refused = way.back.is_none() && self.states.refuse(&mut outcomes);
+        let refused = way.back.is_none() && (!judged.is_empty() || self.states.refuse(&mut outcomes));
         self.policy.counted(&journey.batch.events, &outcomes, each);
         if refused {
             roll_back(None, way);
@@ -378,6 +391,31 @@ impl Keeper<'_> {
                 return Err(End::Fenced);
             }
             Landed::Refused(fault) => return self.refused(ready, fault, way).await,
+            Landed::Unstored(refused) => return self.unstored(ready, refused, way).await,
+        }
+        Ok(())
+    }
+
+    /// Results of some events can never be stored: those are called again alone, as the states have the others' calls.
+    async fn unstored(
+        &mut self,
+        mut ready: Ready,
+        mut refused: BTreeMap<String, Fault>,
+        way: &mut Way,
+    ) -> Result<(), End> {
+        let events = &ready.journey.batch.events;
+        if let [event] = &events[..]
+            && let Some(fault) = refused.remove(&event.id)
+        {
+            return self.refused(ready, fault, way).await;
+        }
+        let places: Vec<usize> = places(events, |event| refused.contains_key(&event.id));
+        ready.journey.batch.receipt = std::mem::take(&mut ready.commit.receipt);
+        roll_back(None, way);
+        if let Some(back) = &mut way.back {
+            for piece in pieces(ready.journey, &places).into_iter().rev() {
+                back.journeys.push_front(piece);
+            }
         }
         Ok(())
     }
@@ -433,8 +471,21 @@ fn unusable(outcomes: &mut [Outcome]) -> Option<Fault> {
     }
 }
 
-fn places(outcomes: &[Outcome], which: impl Fn(&Outcome) -> bool) -> Vec<usize> {
-    outcomes.iter().enumerate().filter(|(_, outcome)| which(outcome)).map(|(place, _)| place).collect()
+/// A batch in pieces: the events at these places each alone, in their order with what stands between them.
+fn pieces(mut journey: Journey, alone: &[usize]) -> VecDeque<Journey> {
+    let mut pieces = VecDeque::new();
+    for place in alone.iter().rev() {
+        let behind: Vec<usize> = (place + 1..journey.batch.events.len()).collect();
+        pieces.push_front(journey.split(&behind));
+        pieces.push_front(journey.split(&[*place]));
+    }
+    pieces.push_front(journey);
+    pieces.retain(|piece| !piece.batch.events.is_empty());
+    pieces
+}
+
+fn places<T>(all: &[T], which: impl Fn(&T) -> bool) -> Vec<usize> {
+    all.iter().enumerate().filter(|(_, one)| which(one)).map(|(place, _)| place).collect()
 }
 
 /// Takes the outcomes at these places out, in their order.

@@ -8,6 +8,7 @@
 //!
 //! * [`mod@assemble`] - builds the chosen components and loads the function
 //! * [`mod@run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
+//! * `judge` - results that can go nowhere
 //! * `reload` - new code takes over from old code; `look` notices it
 //! * [`backoff`] - waits between tries, and what is said of them
 //! * [`board`] - what the admin endpoints can see
@@ -20,6 +21,7 @@ mod bond;
 mod call;
 mod calls;
 mod commit;
+mod judge;
 mod keep;
 mod look;
 mod meters;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::backoff::{longest_wait, retry_wait};
 use super::board::Board;
+use super::judge::Judge;
 use super::meters::Meters;
 use super::run::{Again, Journey};
 use crate::config::settings::{ErrorOptions, Then};
@@ -21,6 +22,7 @@ pub(super) struct Policy<'a> {
     pub(super) errors: &'a ErrorOptions,
     pub(super) board: &'a Board,
     pub(super) meters: &'a Meters,
+    pub(super) judge: &'a Judge,
     /// For dead letters: what the source is and reads.
     pub(super) origin: Arc<str>,
 }
@@ -210,11 +212,17 @@ mod tests {
 
     #[test]
     fn the_log_says_what_comes_next() {
-        let (board, meters) = (Board::default(), Meters::of("vm"));
+        let (board, meters, judge) = (Board::default(), Meters::of("vm"), Judge::default());
         let next = |then: Then, attempt: u32, fault: Fault| {
             let errors = ErrorOptions { retries: 3, backoff: Span::millis(200), then };
-            let policy =
-                Policy { name: "vm", errors: &errors, board: &board, meters: &meters, origin: "script".into() };
+            let policy = Policy {
+                name: "vm",
+                errors: &errors,
+                board: &board,
+                meters: &meters,
+                judge: &judge,
+                origin: "script".into(),
+            };
             policy.next(&Event { attempt, ..Event::new("1", "{}") }, &Returned::Failed(fault).into())
         };
         let boom = || Fault::function("boom");

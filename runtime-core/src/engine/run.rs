@@ -17,6 +17,7 @@ use super::board::Board;
 use super::bond::{Bond, keys_of, lease_of};
 use super::call::Caller;
 use super::commit::{Committer, Landed, without};
+use super::judge::Judge;
 use super::keep::Keeper;
 use super::meters::Meters;
 use super::policy::Policy;
@@ -120,12 +121,24 @@ pub(super) struct Again {
 /// Runs a function until it ends. Backends that are away are waited for; with `require_backend` one that
 /// cannot be opened at the start is the end. Where one process of several runs it, this one waits for its turn.
 pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) -> End {
-    let (bond, keys) = (Bond::of(&parts), keys_of(&parts));
+    let (bond, keys, judge) = (Bond::of(&parts), keys_of(&parts), Judge::of(&parts));
     let lease: Option<Arc<dyn Lease>> = lease_of(&parts).map(Arc::from);
     // of the source's own lease: that of a state is guarded by the state's versions
     let guard = parts.source.lease().and_then(|_| parts.source.transaction());
-    let Parts { name, mut source, mut function, state, state_key, sinks, dead_letters, origin, errors, drain, reload } =
-        parts;
+    let Parts {
+        name,
+        mut source,
+        mut function,
+        state,
+        state_key,
+        sinks,
+        dead_letters,
+        origin,
+        errors,
+        drain,
+        reload,
+        ..
+    } = parts;
     let meters = Meters::of(&name);
     let mut committer = Committer::new(
         Arc::clone(&name),
@@ -157,6 +170,7 @@ pub async fn run(parts: Parts, stop: Stop, board: Board, require_backend: bool) 
         states: durable.then_some((state, state_key)),
         origin: &origin,
         errors: &errors,
+        judge: &judge,
         drain,
         stop: &stop,
         board: &board,
@@ -193,6 +207,7 @@ struct Run<'a> {
     states: Option<(Arc<dyn StateStore>, Option<String>)>,
     origin: &'a Arc<str>,
     errors: &'a ErrorOptions,
+    judge: &'a Judge,
     drain: Duration,
     stop: &'a Stop,
     board: &'a Board,
@@ -245,6 +260,7 @@ impl Run<'_> {
             errors: self.errors,
             board: self.board,
             meters: self.meters,
+            judge: self.judge,
             origin: Arc::clone(self.origin),
         };
         let mut states = self
@@ -413,6 +429,18 @@ async fn commit(
                         waiting.push_front(one);
                     }
                 }
+                Ok(Landed::Unstored(refused)) => {
+                    for (id, fault) in refused {
+                        let Some(one) = take_out(&mut journey, &mut commit, &id) else { continue };
+                        match unstorable(&policy, one.0, one.1, fault) {
+                            Ok(failed) => waiting.push_back(failed),
+                            Err(end) => return Some(end),
+                        }
+                    }
+                    if !journey.batch.events.is_empty() {
+                        waiting.push_front((journey, commit));
+                    }
+                }
                 Ok(Landed::Refused(fault)) => match unstorable(&policy, journey, commit, fault) {
                     Ok(failed) => waiting.push_front(failed),
                     Err(end) => return Some(end),
@@ -441,6 +469,21 @@ fn apart(mut journey: Journey, mut commit: Commit) -> Vec<(Journey, Commit)> {
         all.push((one, part));
     }
     all
+}
+
+/// One event with its part of the commit, out of its batch.
+fn take_out(journey: &mut Journey, commit: &mut Commit, id: &str) -> Option<(Journey, Commit)> {
+    let place = journey.batch.events.iter().position(|event| event.id == id)?;
+    journey.batch.receipt = std::mem::take(&mut commit.receipt);
+    let mut one = journey.split(&[place]);
+    commit.receipt = std::mem::take(&mut journey.batch.receipt);
+    let part = Commit {
+        outputs: commit.outputs.extract_if(.., |output| output.event_id == id).collect(),
+        verdicts: vec![commit.verdicts.remove(place)],
+        receipt: std::mem::take(&mut one.batch.receipt),
+        ..Commit::default()
+    };
+    Some((one, part))
 }
 
 /// An event whose result can never be stored has failed: another call would give the same result.

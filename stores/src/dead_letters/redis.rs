@@ -258,6 +258,7 @@ fn fields(letter: &Letter) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn fault(error: &LinkError) -> Fault {
     match error.kind() {
         Trouble::Config => Fault::config(error.to_string()),
+        Trouble::TooLarge => Fault::of_backend(error).permanent(),
         _ => Fault::of_backend(error),
     }
 }

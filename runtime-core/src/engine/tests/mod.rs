@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Board, End, Parts, Stop, Stopper, run, stop};
+use crate::config::Taken;
 use crate::config::settings::{ErrorOptions, Then};
 use crate::contract::{DeadLetters, Delivery, Event, Fault, Function, Returned, Sink, StateStore};
 use crate::options::Span;
@@ -98,6 +99,7 @@ impl Bench {
             sinks: self.sinks.into_iter().map(boxed).collect(),
             errors: self.errors,
             drain: self.drain,
+            taken: Taken::default(),
             reload: None,
         };
         (parts, self.board)
