@@ -18,6 +18,7 @@ use crate::size::Size;
 pub use feed_back::feed_back;
 
 mod feed_back;
+mod wide;
 
 static COMMIT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("group/ids.lua"), include_str!("commit/commit.lua"))));
@@ -138,6 +139,14 @@ impl Write {
                 format!("an entry for stream '{stream}' has {} fields, which must be 1 to {LARGEST}", fields.len()),
             )),
             _ => Ok(()),
+        }
+    }
+
+    /// The stream that it adds to.
+    fn stream(&self) -> Option<&str> {
+        match self {
+            Self::Add { stream, .. } => Some(stream),
+            _ => None,
         }
     }
 

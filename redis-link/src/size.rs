@@ -54,6 +54,10 @@ impl Size {
         Self { value: largest, all: self.all + value }
     }
 
+    pub(crate) const fn bytes(self) -> usize {
+        self.all
+    }
+
     const fn is_always_taken(self) -> bool {
         self.all <= ALWAYS
     }

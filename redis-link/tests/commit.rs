@@ -400,6 +400,94 @@ async fn who_may_not_ask_for_a_cluster_is_told_no() {
     assert!(!is_cluster(&alone.link()).await.unwrap());
 }
 
+/// What a script cannot unpack goes by a transaction of commands; the order of the letters stays.
+#[tokio::test]
+async fn a_letter_of_any_width_is_fed_back_once() {
+    let server = Server::start(&[]);
+    let link = server.link();
+    let entry = |fields: usize| {
+        let field = |number: usize| (format!("f{number}").into_bytes(), vec![0xff, b'\n']);
+        let fields = (0..fields).map(field).chain([(Vec::new(), Vec::new()), (bytes("f0"), bytes("again"))]).collect();
+        Write::Add { stream: "in".to_owned(), max_length: 0, fields }
+    };
+    let widths = [1, LARGEST - 2, LARGEST - 1, 1, 3998, 8000, 60_000, 1];
+    let letters: Vec<_> =
+        widths.iter().zip(1..).map(|(width, number)| (format!("{number}-0"), vec![entry(*width)])).collect();
+    for (id, _) in &letters {
+        run(&link, &format!("XADD dead {id} event 1")).await.unwrap();
+    }
+    run(&link, "XDEL dead 6-0").await.unwrap();
+    assert_eq!(feed_back(&link, "dead", &letters).await.unwrap(), 7);
+    assert_eq!(feed_back(&link, "dead", &letters).await.unwrap(), 0, "an answer may have been lost");
+    let fed: Vec<(String, Vec<Vec<u8>>)> = link.query(redis::cmd("XRANGE").arg(&["in", "-", "+"])).await.unwrap();
+    let found: Vec<usize> = fed.iter().map(|(_, words)| words.len() / 2 - 2).collect();
+    assert_eq!(found, [1, LARGEST - 2, LARGEST - 1, 1, 3998, 60_000, 1]);
+    let end = [&b"f59999"[..], b"\xff\n", b"", b"", b"f0", b"again"].map(<[u8]>::to_vec);
+    assert_eq!(fed[5].1[2 * 59_999..], end);
+
+    // nothing is removed that is not added
+    run(&link, "XADD dead 9-0 event 1").await.unwrap();
+    run(&link, "SET text x").await.unwrap();
+    let Write::Add { fields, .. } = entry(2000) else { unreachable!() };
+    let into = |stream: &str| {
+        [("9-0".to_owned(), vec![Write::Add { stream: stream.to_owned(), max_length: 0, fields: fields.clone() }])]
+    };
+    let error = feed_back(&link, "dead", &into("text")).await.unwrap_err();
+    assert_eq!((error.kind(), error.wrong_key()), (Trouble::WrongType, Some("text")));
+    for command in ["xadd", "xdel", "watch", "exec"] {
+        run(&link, &format!("ACL SETUSER weak on nopass ~* +@all -{command}")).await.unwrap();
+        let weak = Link::new(server.target(Some("weak"), Some("")));
+        let error = feed_back(&weak, "dead", &into("in")).await.unwrap_err();
+        assert_eq!(error.kind(), Trouble::Permission, "{error}");
+        assert_eq!((number(&link, "XLEN dead").await, number(&link, "XLEN in").await), (1, 7), "{command}");
+    }
+    assert_eq!(feed_back(&link, "dead", &into("in")).await.unwrap(), 1);
+}
+
+/// A server that is sent more than it takes closes the connection; whoever sends it again gets nowhere.
+#[tokio::test]
+async fn more_than_the_server_takes_is_no_outage() {
+    let write = |size: usize| Commit {
+        writes: vec![Write::Set { key: "key".to_owned(), value: vec![b'x'; size], ttl: None }],
+        ..Commit::default()
+    };
+    let server = Server::start(&["--proto-max-bulk-len", "1048576"]);
+    let link = server.link();
+    let error = write(3_000_000).run(&link).await.unwrap_err();
+    let place = link.target().place();
+    assert_eq!((error.kind(), error.retry()), (Trouble::TooLarge, false));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "redis at {place} takes no value of 3000000 bytes (proto-max-bulk-len 1048576): keep results smaller, or raise it"
+        )
+    );
+    assert_eq!(write(1_048_576).run(&link).await.unwrap(), Verdict::Done);
+
+    // a server that tells nobody closes often enough
+    run(&link, "ACL SETUSER weak on nopass ~* +@all -config").await.unwrap();
+    let weak = Link::new(server.target(Some("weak"), Some("")));
+    for _ in 0..2 {
+        let error = write(3_000_000).run(&weak).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (Trouble::Unreachable, true), "{error}");
+    }
+    let error = write(3_000_000).run(&weak).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (Trouble::TooLarge, false), "{error}");
+    assert!(
+        error.to_string().contains("closes the connection whenever it is sent a command of 3000003 bytes"),
+        "{error}"
+    );
+
+    let tight = Server::start(&["--client-query-buffer-limit", "2mb"]);
+    let several = Commit { writes: [write(1_000_000).writes, write(1_500_000).writes].concat(), ..Commit::default() };
+    let error = several.run(&tight.link()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("takes no command of 2500006 bytes (client-query-buffer-limit 2097152)"),
+        "{error}"
+    );
+    assert_eq!(write(1_500_000).run(&tight.link()).await.unwrap(), Verdict::Done);
+}
+
 #[tokio::test]
 async fn a_letter_is_fed_back_once() {
     let server = Server::start(&[]);

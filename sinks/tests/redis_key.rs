@@ -72,12 +72,48 @@ async fn keys_take_their_parts_from_the_result_or_else_the_event() {
     let mut redis = server.connection();
     let mut sink = sink(&server, json!({ "key": "{x}:{/host}:{/n}" })).await;
     // one that has no such part does not hold up the others
-    sink.write(&[output(r#"{"n": 1}"#), output("[]"), output(r#"{"n": 2, "host": "b"}"#)]).await.unwrap();
+    let outputs = [output(r#"{"n": 1}"#), output("[]"), output(r#"{"n": 2, "host": "b"}"#)];
+    let refused = sink.store(&outputs).await.unwrap();
+    assert!(matches!(&refused[..], [(1, fault)] if fault.to_string().contains("has a value at '/n'")), "{refused:?}");
     let keys: Vec<Option<String>> = redis.mget(&["{x}:a:1", "{x}:b:2"]).unwrap();
     assert_eq!(keys, [Some(r#"{"n": 1}"#.to_owned()), Some(r#"{"n": 2, "host": "b"}"#.to_owned())]);
     let fault = sink.write(&[output("[]")]).await.unwrap_err();
     assert!(!fault.retry() && !fault.is_fatal(), "{fault}");
     assert!(fault.to_string().contains("neither result nor event has a value at '/n'"), "{fault}");
+}
+
+#[tokio::test]
+async fn it_says_where_a_result_goes_before_it_is_written() {
+    let server = RedisServer::start();
+    let sink = sink(&server, json!({ "key": "{x}:{/host}:{/n}" })).await;
+    let route = sink.route().unwrap();
+    let address = route.address(&output(r#"{"n": 1.0}"#)).unwrap();
+    let place = format!("redis 127.0.0.1:{}/0", server.port());
+    assert_eq!((address.place, address.name.as_str(), address.kind), (place, "{x}:a:1", "key"));
+    let fault = route.address(&output("[]")).unwrap_err();
+    assert!(fault.to_string().contains("has a value at '/n'") && !fault.retry(), "{fault}");
+    assert!(self::sink(&server, json!({})).await.route().is_none());
+    let config: Config = serde_json::from_value(json!({ "key": "gaugefn:{/host}" })).unwrap();
+    let said = format!("{:?}", RedisKey::review(&config));
+    assert!(said.contains("'gaugefn:{/host}': names that begin with 'gaugefn:' are gaugefn's own"), "{said}");
+}
+
+/// The server closes the connection on it, which is no outage.
+#[tokio::test]
+async fn a_result_that_is_too_large_is_told_from_a_server_that_is_away() {
+    let server = RedisServer::start_with(&["--proto-max-bulk-len", "1048576"]);
+    let mut sink = sink(&server, json!({ "key": "r:{/n}" })).await;
+    let large: &'static str = Box::leak(format!("{{\"n\": 2, \"p\": \"{}\"}}", "x".repeat(2 << 20)).into_boxed_str());
+    let outputs = [output(r#"{"n": 1}"#), output(large), output(r#"{"n": 3}"#)];
+    let refused = sink.store(&outputs).await.unwrap();
+    let said = format!(
+        "redis at 127.0.0.1:{} takes no value of {} bytes (proto-max-bulk-len 1048576): keep results smaller, or raise it",
+        server.port(),
+        large.len()
+    );
+    assert!(matches!(&refused[..], [(1, fault)] if fault.to_string() == said), "{refused:?}");
+    let there: Vec<bool> = ["r:1", "r:2", "r:3"].map(|key| server.connection().exists(key).unwrap()).into();
+    assert_eq!(there, [true, false, true]);
 }
 
 #[tokio::test]

@@ -19,8 +19,9 @@ mod text;
 /// Some of the letters are not there, or failed again.
 const NOT_ALL: u8 = 1;
 
-/// Letters that are read at once: each may be as large as an event.
+/// Letters that are read at once, and bytes, about: each may be as large as an event.
 const PAGE: usize = 100;
+const PAGE_BYTES: usize = 8 << 20;
 
 pub(super) async fn dlq(context: &Context, action: &DlqAction) -> u8 {
     let (DlqAction::Ls { of, .. }
@@ -228,12 +229,16 @@ impl Wanted {
             }
             return Ok(Some(page).filter(|page| !page.is_empty()));
         }
-        let mut page = Vec::new();
+        let (mut page, mut bytes) = (Vec::new(), 0);
         while page.len() < PAGE
+            && bytes < PAGE_BYTES
             && let Some(id) = self.named.front()
         {
             match place.get(id).await? {
-                Some(filed) => page.push(filed),
+                Some(filed) => {
+                    bytes += filed.letter.payload.len() + filed.letter.original.as_ref().map_or(0, String::len);
+                    page.push(filed);
+                }
                 None => {
                     absent(id, place);
                     self.absent += 1;

@@ -385,3 +385,50 @@ async fn a_look_tells_whether_letters_could_be_kept_in_a_stream() {
     place.put(&[letter("1")]).await.unwrap();
     place.check().await.unwrap();
 }
+
+/// What the server of the source took, that of the letters takes as well: in parts, and at the very least its beginning.
+#[tokio::test]
+async fn a_letter_that_is_too_large_is_kept_in_parts() {
+    let large =
+        |payload: Vec<u8>| Letter { payload: payload.into(), original: Some("\u{e9}".repeat(1 << 20)), ..letter("2") };
+    let payload: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+    let server = RedisServer::start_with(&["--proto-max-bulk-len", "1048576"]);
+    let place = in_redis(&server).await;
+    place.put(&[letter("1"), large(payload.clone()), letter("3")]).await.unwrap();
+    let filed = all(&*place).await;
+    assert_eq!(events(&filed), ["1", "2", "3"]);
+    assert!(filed[1].letter == large(payload.clone()), "nothing is missing");
+    assert_eq!(place.get(&filed[1].id).await.unwrap().unwrap().letter.payload, payload);
+
+    let tight = RedisServer::start_with(&["--client-query-buffer-limit", "1mb"]);
+    let place = in_redis(&tight).await;
+    place.put(&[large(payload.clone())]).await.unwrap();
+    let filed = all(&*place).await;
+    assert_eq!(filed[0].letter.payload, payload[..65_536]);
+    let said = "of its payload of 3000000 bytes only the first 65536 are kept, as the server of the dead letters takes no \
+                more; ValueError: no";
+    assert_eq!(filed[0].letter.error, said);
+}
+
+/// However large they are, no more are read at once than memory bears.
+#[tokio::test]
+async fn large_letters_are_read_few_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = RedisServer::start();
+    let large = |event: &str| Letter { payload: vec![b'x'; 3 << 20].into(), ..letter(event) };
+    for place in [in_file(&folder.path().join("vm.dead")).await, in_redis(&server).await] {
+        let names: Vec<String> = (0..7).map(|number| number.to_string()).collect();
+        for name in &names {
+            place.put(&[large(name)]).await.unwrap();
+        }
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = place.list(after.as_deref(), 100).await.unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= 4, "{} letters of 3 MiB at once", page.len());
+            after = Some(last.id.clone());
+            seen.extend(page.into_iter().map(|filed| filed.letter.event));
+        }
+        assert_eq!(seen, names);
+    }
+}

@@ -466,3 +466,44 @@ fn letters_that_could_not_be_kept_show_at_the_start() {
     vm.wait_ready(PATIENCE);
     assert_eq!(check(&vm).status.code(), Some(0));
 }
+
+/// What the stream could hold, it gets back: entries of any width, and whatever bytes are in them.
+#[test]
+fn wide_entries_go_back_as_they_were() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    let widths = [1, 999, 1500, 9000];
+    let mut wanted: Vec<Vec<Vec<u8>>> = Vec::new();
+    for width in widths {
+        let mut fields =
+            vec![b"x".to_vec(), b"\xff\n\0".to_vec(), Vec::new(), Vec::new(), b"x".to_vec(), b"2".to_vec()];
+        (0..width)
+            .for_each(|number| fields.extend([format!("f{number}").into_bytes(), number.to_string().into_bytes()]));
+        let _: String = redis::cmd("XADD").arg("in").arg("*").arg(&fields).query(&mut redis).unwrap();
+        wanted.push(fields);
+    }
+    let vm = streams(&server).start();
+    // none of them has the field
+    wait_for(&mut redis, 0, 4);
+    let folder = vm.folder.path().to_owned();
+    assert_eq!(letters(&folder).len(), 4);
+    let shown = dlq(&folder, &["show"]);
+    assert!(shown.status.success() && shown.stdout.contains("\"f8999\""), "all of it is shown");
+    let back = dlq(&folder, &["replay"]);
+    assert_eq!(
+        (back.status.code(), back.stdout.as_str()),
+        (Some(0), "fed back 4 letters to redis_stream in\n"),
+        "{back:?}"
+    );
+    let entries: Vec<(String, Vec<Vec<u8>>)> = redis::cmd("XRANGE").arg(&["in", "-", "+"]).query(&mut redis).unwrap();
+    assert_eq!(entries.len(), 8);
+    for (place, (_, fields)) in entries[4..].iter().enumerate() {
+        assert!(*fields == wanted[place], "entry {place}");
+    }
+    // they fail again, and are not lost
+    wait_for(&mut redis, 0, 4);
+    let here = dlq(&folder, &["replay", "--here"]);
+    assert_eq!(here.status.code(), Some(1), "{here:?}");
+    assert!(here.stdout.ends_with("0 letters done, 4 failed\n"), "{here:?}");
+    wait_for(&mut redis, 0, 4);
+}

@@ -102,6 +102,41 @@ fn what_python_alone_takes_for_json_does_not_hide_the_key() {
     }
 }
 
+/// However they are spelled, and wherever their states are kept.
+#[test]
+fn values_that_are_one_for_python_have_one_env_and_others_have_others() {
+    let groups: &[&[&str]] = &[
+        &["1", "1.0", "true", "10e-1", "1"],
+        &["\"1\"", "\"\\u0031\""],
+        &["0", "-0.0", "-0", "false", "0e9"],
+        &["123456789012345678901234567890"],
+        &["123456789012345678901234567891"],
+        &["Infinity", "1e400"],
+        &["-Infinity", "-1e400"],
+        &["null", "null"],
+        &["\"true\""],
+        &["{\"a\": 1, \"b\": [true]}", "{\"b\": [1.0], \"a\": 1}"],
+    ];
+    let (mut lines, mut wanted) = (String::new(), Vec::new());
+    for group in groups {
+        for (place, value) in group.iter().enumerate() {
+            lines.push_str(&format!("{{\"i\": {}, \"host\": {value}}}\n", wanted.len()));
+            wanted.push(place as u64 + 1);
+        }
+    }
+    for options in [
+        "state.key = \"/host\"",
+        "state.key = \"/host\"\nisolation = \"inline\"",
+        "state.key = \"/host\"\nworkers = 3",
+        "state = { use = \"file\", path = \"states\", key = \"/host\" }",
+        "workers = 3\nstate = { use = \"file\", path = \"states\", key = \"/host\" }",
+    ] {
+        let results = run_lines(options, &lines);
+        let counts: Vec<_> = results.iter().map(|result| result["n"].as_u64().unwrap()).collect();
+        assert_eq!(counts, wanted, "{options}: {results:?}");
+    }
+}
+
 /// Tells how often its host was counted, and whose state is gone.
 const FORGETFUL: &str = "import time\n\ngone = []\n\n\n\
     class Mark:\n    \

@@ -22,6 +22,7 @@
 //! * `init` - new functions
 //! * `replay` - two versions of a function over the same events
 //! * `dlq` - events that failed for good: listed, shown, tried again, deleted
+//! * `results` - results that no sink can store, or that would go where they must not
 //! * `python_errors` - functions that cannot be loaded, or that fail
 //! * `hostile_zips` - zips from strangers
 //! * `native` - shared libraries: results, refusals, panics
@@ -72,6 +73,7 @@ mod python_errors;
 mod reload;
 mod replay;
 mod restarts;
+mod results;
 mod stopping;
 mod streams;
 mod together;

@@ -139,7 +139,7 @@ impl Parts {
             Ok(input) => input,
             Err(error) => return Returned::Failed(Fault::event(format!("the event is not json: {}", error.value(py)))),
         };
-        let key = match memory.enter(self.json.bind(py), &input, key) {
+        let key = match memory.enter(py, event, key) {
             Ok(key) => key,
             Err(error) => return Returned::Failed(self.fault(py, error)),
         };

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use runtime_core::contract::{Env, StateKey};
+use pyo3::types::PyDict;
+use runtime_core::contract::{Env, Event, StateKey};
+use runtime_core::pointer::Pointer;
 
 use super::ages::Ages;
 use super::state;
@@ -31,8 +32,8 @@ pub(super) struct Memory {
 }
 
 struct Envs {
-    /// The steps of the JSON pointer.
-    steps: Vec<String>,
+    /// Where in an event the key stands.
+    pointer: Pointer,
     /// By the JSON text of the key, `None` for events without.
     all: Py<PyDict>,
 }
@@ -40,39 +41,35 @@ struct Envs {
 impl Memory {
     /// An empty one; `key` is a JSON pointer, and `ttl` for how long a state stays that is not used.
     pub(super) fn new(py: Python<'_>, context: Py<PyAny>, key: Option<&str>, ttl: Option<Duration>) -> Self {
-        let steps = |key: &str| key.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
-        let envs = key.map(|key| Envs { steps: steps(key), all: PyDict::new(py).unbind() });
+        let envs = key.map(|key| Envs { pointer: Pointer::new(key), all: PyDict::new(py).unbind() });
         Self { context, envs, ages: ttl.map(|ttl| Arc::new(Ages::new(ttl))) }
     }
 
     /// The same with this context and the envs of an older one.
     pub(super) fn with(&self, py: Python<'_>, context: Py<PyAny>, older: &Self) -> Self {
-        let envs = self
-            .envs
-            .as_ref()
-            .map(|own| Envs { steps: own.steps.clone(), all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py) });
+        let envs = self.envs.as_ref().map(|own| Envs {
+            pointer: own.pointer.clone(),
+            all: older.envs.as_ref().unwrap_or(own).all.clone_ref(py),
+        });
         let ages = older.ages.as_ref().or(self.ages.as_ref()).cloned();
         Self { context, envs, ages }
     }
 
-    /// Puts the env in place that belongs to this input; its key, to be given back after the call.
+    /// Puts the env in place that belongs to this event; its key, to be given back after the call.
     pub(super) fn enter<'py>(
         &self,
-        json: &Bound<'py, PyModule>,
-        input: &Bound<'py, PyAny>,
+        py: Python<'py>,
+        event: &Event,
         key: &Key<'_>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let py = json.py();
         let Some(envs) = &self.envs else {
             self.drop_unused(py, &StateKey(None))?;
             return Ok(None);
         };
         let key = match key {
             Key::Known(key) => key.0.as_ref().into_pyobject(py)?,
-            Key::OfEvent => match envs.find(input) {
-                Some(value) => json.getattr(intern!(py, "dumps"))?.call1((value,))?,
-                None => py.None().into_bound(py),
-            },
+            // the same for equal values as where a store keeps the states
+            Key::OfEvent => envs.pointer.find(&event.payload).map(|key| key.to_string()).into_pyobject(py)?,
         };
         if self.ages.is_some() {
             self.drop_unused(py, &StateKey(key.extract()?))?;
@@ -213,20 +210,5 @@ impl Memory {
     pub(super) fn entries(&self, py: Python<'_>) -> usize {
         let whole = self.whole(py).ok();
         whole.as_ref().and_then(|env| env.cast::<PyDict>().ok()).map_or(0, |env| env.len())
-    }
-}
-
-impl Envs {
-    fn find<'py>(&self, input: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-        let mut found = input.clone();
-        for step in &self.steps {
-            let next = if let Ok(dict) = found.cast::<PyDict>() {
-                dict.get_item(step).ok()??
-            } else {
-                found.cast::<PyList>().ok()?.get_item(step.parse().ok()?).ok()?
-            };
-            found = next;
-        }
-        Some(found)
     }
 }

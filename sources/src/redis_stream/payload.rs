@@ -45,13 +45,9 @@ pub(super) fn fields(payload: &Payload, field: Option<&str>) -> Result<Fields, S
     let members = members.map_err(|error| format!("it is no object, whose members would be the fields ({error})"))?;
     match members.len() {
         0 => Err("it is an empty object, and an entry needs a field".to_owned()),
-        count if count > MOST_FIELDS => Err(format!("it has {count} members, more than {MOST_FIELDS}")),
         _ => Ok(members),
     }
 }
-
-/// What a commit adds in one entry.
-pub(super) const MOST_FIELDS: usize = redis_link::commit::LARGEST;
 
 /// Reads an object in its order, each member as often as it is there.
 struct Members;

@@ -2,7 +2,8 @@
 //!
 //! One entry for each letter, with the fields `event`, `payload`, `original` (where the payload is not all that the source
 //! had), `error`, `traceback`, `revision`, `attempts`, `origin` and `failed_at` (RFC 3339, UTC); those of which nothing is
-//! known are left out. A letter's id is that of its entry.
+//! known are left out. A letter's id is that of its entry. What is too large for one value of the server goes on in
+//! `payload.2`, `payload.3` and so on, and so does `original`.
 //!
 //! Delivery: where source, state, sinks and letters are on one server, a letter is added in the same transaction that
 //! acknowledges its event: it is there exactly once. Elsewhere one may be there twice after a lost answer. While the
@@ -102,11 +103,14 @@ impl DeadLetters for Redis {
         if letters.is_empty() {
             return Ok(());
         }
-        let mut pipeline = redis::pipe();
-        for write in self.writes(letters) {
-            write.add_to(&mut pipeline);
+        match self.add(self.writes(letters)).await {
+            Err(error) if error.kind() == Trouble::TooLarge => {}
+            added => return added.map_err(|error| fault(&error)),
         }
-        self.link.pipeline(&pipeline).await.map_err(|error| fault(&error))
+        for letter in letters {
+            self.squeeze(letter).await.map_err(|error| fault(&error))?;
+        }
+        Ok(())
     }
 
     /// Looks whether the key holds a stream: a transaction cannot add to anything else.
@@ -137,8 +141,24 @@ impl DeadLetters for Redis {
     }
 
     async fn list(&self, after: Option<&str>, max: usize) -> Result<Vec<Filed>, Fault> {
-        let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
-        self.range(&start, "+", max).await
+        let mut start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let (mut all, mut bytes, mut count) = (Vec::new(), 0, 1);
+        while all.len() < max && bytes < PAGE {
+            let asked = count.min(max - all.len());
+            let page = self.range(&start, "+", asked).await?;
+            let is_last = page.len() < asked;
+            bytes += page.iter().map(|filed| weight(&filed.letter)).sum::<usize>();
+            if let Some(last) = page.last() {
+                start = format!("({}", last.id);
+            }
+            all.extend(page);
+            if is_last {
+                break;
+            }
+            // more at once as long as they are small
+            count = if bytes < PAGE / 4 { 2 * count } else { 1 };
+        }
+        Ok(all)
     }
 
     async fn get(&self, id: &str) -> Result<Option<Filed>, Fault> {
@@ -168,6 +188,24 @@ impl DeadLetters for Redis {
 }
 
 impl Redis {
+    async fn add(&self, writes: Vec<Write>) -> Result<(), LinkError> {
+        let mut pipeline = redis::pipe();
+        writes.iter().for_each(|write| write.add_to(&mut pipeline));
+        self.link.pipeline(&pipeline).await
+    }
+
+    /// A letter that may be too large: whole, in parts that every server takes, or as much of it as one takes.
+    async fn squeeze(&self, letter: &Letter) -> Result<(), LinkError> {
+        for form in [fields(letter), in_parts(letter), in_parts(&cut(letter))] {
+            let write = Write::Add { stream: self.stream.clone(), max_length: self.max_length, fields: form };
+            match self.add(vec![write]).await {
+                Err(error) if error.kind() == Trouble::TooLarge => {}
+                added => return added,
+            }
+        }
+        Ok(())
+    }
+
     /// What these letters come to on the server.
     fn writes(&self, letters: &[Letter]) -> Vec<Write> {
         let write = |letter: &Letter| Write::Add {
@@ -209,7 +247,12 @@ impl Redis {
 
     /// The letter of an entry. The payload is all that it cannot do without: somebody may have added one by hand.
     fn read(&self, id: String, fields: HashMap<String, redis::Value>) -> Result<Filed, Fault> {
-        let bytes = |name: &str| -> Option<Vec<u8>> { redis::from_redis_value(fields.get(name)?.clone()).ok() };
+        let part = |name: &str| -> Option<Vec<u8>> { redis::from_redis_value(fields.get(name)?.clone()).ok() };
+        let bytes = |name: &str| -> Option<Vec<u8>> {
+            let mut all = part(name)?;
+            (2..).map_while(|number| part(&format!("{name}.{number}"))).for_each(|more| all.extend(more));
+            Some(all)
+        };
         let text = |name: &str| bytes(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let Some(payload) = bytes("payload") else {
             return Err(Fault::config(format!(
@@ -252,6 +295,52 @@ fn fields(letter: &Letter) -> Vec<(Vec<u8>, Vec<u8>)> {
     fields.push(("origin", origin.clone().into()));
     fields.push(("failed_at", stamp(*failed_at).into()));
     fields.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value)).collect()
+}
+
+/// Bytes that are read at once, about.
+const PAGE: usize = 8 << 20;
+
+/// Every server takes a value of this size, and no other setting is lower.
+const PART: usize = 512 << 10;
+
+/// As much of a letter as is kept where the server takes no whole one.
+const REST: usize = 64 << 10;
+
+/// Bytes of a letter, about.
+fn weight(letter: &Letter) -> usize {
+    let texts = [&letter.original, &letter.report].into_iter().flatten().chain([&letter.error]);
+    letter.payload.len() + texts.map(String::len).sum::<usize>()
+}
+
+/// The same with values of some hundred kilobytes, of which one that goes on has several fields.
+fn in_parts(letter: &Letter) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut parts = Vec::new();
+    for (name, value) in fields(letter) {
+        if value.is_empty() {
+            parts.push((name, value));
+            continue;
+        }
+        for (number, part) in value.chunks(PART).enumerate() {
+            let mut name = name.clone();
+            if number > 0 {
+                name.extend(format!(".{}", number + 1).bytes());
+            }
+            parts.push((name, part.to_vec()));
+        }
+    }
+    parts
+}
+
+/// The beginning of a letter, whose error says so.
+fn cut(letter: &Letter) -> Letter {
+    let begin = |text: &String| text.chars().take(REST / 4).collect::<String>();
+    let error = format!(
+        "of its payload of {} bytes only the first {REST} are kept, as the server of the dead letters takes no more; {}",
+        letter.payload.len(),
+        begin(&letter.error)
+    );
+    let payload = letter.payload.slice(..letter.payload.len().min(REST));
+    Letter { payload, original: None, error, report: letter.report.as_ref().map(begin), ..letter.clone() }
 }
 
 /// Everything but a wrong setting may pass; until then events are not given up.

@@ -35,6 +35,26 @@ async fn a_sink_that_refuses_results_loses_those_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_that_a_sink_refuses_fails_its_event_and_no_other() {
+    let mut bench = Bench::new(Delivery::Queue, [Script::Events(vec!["a", "b", "c"])]);
+    let (journal, first, second) = (bench.journal.clone(), bench.sink(), bench.second_sink());
+    // all of them together, and then the first of them by itself
+    first.fail_with(Fault::backend("one is too large").permanent());
+    first.fail_with(Fault::backend("it is too large").permanent());
+    assert_end!(bench.run().await, End::Exhausted);
+    assert_eq!(
+        (first.texts(), second.texts()),
+        (vec!["b".into(), "c".into()], ["a", "b", "c"].map(String::from).into())
+    );
+    let mut settled = journal.lines("settle");
+    settled.sort();
+    let why = "the result cannot be stored by sink 'result': it is too large";
+    assert_eq!(settled, [format!("settle 1 failed: {why}"), "settle 2 done b, 3 done c".to_owned()]);
+    assert_eq!(journal.count("call"), 3, "another call would give the same result");
+    assert_eq!(journal.count("write copy"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_beyond_repair_ends_the_function_also_while_the_source_waits() {
     for delivery in [Delivery::Latest, Delivery::Queue] {
         let bench = Bench::new(delivery, [Script::Events(vec!["a"]), Script::Wait]);

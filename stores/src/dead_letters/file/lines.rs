@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks whether the file is free.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Bytes of letters that are read at once, about.
+const PAGE: usize = 8 << 20;
+
 /// Read at a time on the search for the last line; most letters fit.
 const BLOCK: u64 = 16 * 1024;
 
@@ -95,14 +98,15 @@ impl Lines {
         Ok(())
     }
 
-    /// The first letters whose ids are wanted, `max` at most.
+    /// The first letters whose ids are wanted, `max` at most, and of large ones as many as have [`PAGE`] bytes.
     pub(super) fn read(&self, wanted: impl Fn(Id) -> bool, max: usize) -> Result<Vec<Filed>, Fault> {
-        let mut found = Vec::new();
-        self.each(|_, line| {
-            if found.len() < max && matches!(&line, Found::Letter(id, _) if wanted(*id)) {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        self.each(|text, line| {
+            if matches!(&line, Found::Letter(id, _) if wanted(*id)) {
                 found.extend(line.filed());
+                bytes += text.len();
             }
-            Ok(found.len() < max)
+            Ok(found.len() < max && bytes < PAGE)
         })?;
         Ok(found)
     }
