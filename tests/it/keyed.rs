@@ -102,6 +102,12 @@ fn what_python_alone_takes_for_json_does_not_hide_the_key() {
     }
 }
 
+const NUMBERING: &str = "\
+def handler(input, context):
+    context.env['n'] = context.env.get('n', 0) + 1
+    return context.env['n']
+";
+
 /// However they are spelled, and wherever their states are kept.
 #[test]
 fn values_that_are_one_for_python_have_one_env_and_others_have_others() {
@@ -131,9 +137,8 @@ fn values_that_are_one_for_python_have_one_env_and_others_have_others() {
         "state = { use = \"file\", path = \"states\", key = \"/host\" }",
         "workers = 3\nstate = { use = \"file\", path = \"states\", key = \"/host\" }",
     ] {
-        let results = run_lines(options, &lines);
-        let counts: Vec<_> = results.iter().map(|result| result["n"].as_u64().unwrap()).collect();
-        assert_eq!(counts, wanted, "{options}: {results:?}");
+        let results = run_code(NUMBERING, options, &lines);
+        assert_eq!(results, wanted, "{options}");
     }
 }
 

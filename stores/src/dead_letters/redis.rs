@@ -103,9 +103,9 @@ impl DeadLetters for Redis {
         if letters.is_empty() {
             return Ok(());
         }
-        match self.add(self.writes(letters)).await {
-            Err(error) if error.kind() == Trouble::TooLarge => {}
-            added => return added.map_err(|error| fault(&error)),
+        // together where every server takes them; what the server refuses in the middle would be there and come again
+        if letters.iter().map(weight).sum::<usize>() <= PART {
+            return self.add(self.writes(letters)).await.map_err(|error| fault(&error));
         }
         for letter in letters {
             self.squeeze(letter).await.map_err(|error| fault(&error))?;

@@ -41,6 +41,10 @@ def handler(event, context):
             result["at"] = {"place": object()}
         case "grow":
             env["window"] = "x" * 5000
+        case "bulk":
+            result["p"] = "x" * 3_000_000
+        case "astray":
+            result["n"] = None
         case "nothing":
             return None
     return result

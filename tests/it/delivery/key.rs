@@ -124,6 +124,29 @@ fn bad_output() {
 }
 
 #[test]
+fn no_place_for_the_result() {
+    let sink = "sinks.astray = { use = \"redis_key\", key = \"by:{/n}\" }";
+    fails("astray", sink, "key 'by:{/n}': the value at '/n' is no text or number");
+}
+
+#[test]
+fn result_refused_by_the_server() {
+    let server = RedisServer::start_with(&["--proto-max-bulk-len", "1048576"]);
+    let mut redis = server.connection();
+    set(&mut redis, &event(1, ""));
+    let mut vm = of_key(&server, "errors.retries = 1").start();
+    wait_result(&mut redis, &vm, 1);
+    set(&mut redis, &event(2, "bulk"));
+    wait_counts(&mut vm, &[("invocations_total", "outcome=\"failed\"", 2), ("retries_total", "", 1)]);
+    assert_eq!(result(&mut redis).unwrap()["i"], 1, "the old result stays");
+    set(&mut redis, &event(3, ""));
+    assert_eq!(wait_result(&mut redis, &vm, 3)["n"], 2);
+    assert_eq!(state(&mut redis), Some((2, json!([1, 3]))), "as if the second value had never been");
+    vm.wait_lines(&["call failed: ", "(proto-max-bulk-len 1048576): keep results smaller, or raise it"], 2);
+    assert_eq!(vm.readiness().unwrap().0, 200);
+}
+
+#[test]
 fn state_too_big() {
     fails(
         "grow",

@@ -130,6 +130,51 @@ fn bad_output() {
     fails("object", "", "the result is not json: $.at.place: object");
 }
 
+/// Nothing of it is in the other sink either. Which event of a batch it was is seen before anything is written: the others
+/// are called again without it.
+#[test]
+fn no_place_for_the_result() {
+    let server = RedisServer::start();
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "astray"), event(3, "")]);
+    let sink = "sinks.astray = { use = \"redis_key\", key = \"by:{/n}\" }";
+    let mut vm = of_stream(&server, &format!("{TWICE}\n{sink}")).start();
+    wait_done(&mut redis, &vm);
+    assert_only_the_second_failed(&mut redis);
+    let letters = dead(&mut redis);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((letters[0]["event"].as_str(), letters[0]["attempts"].as_str()), ("1-2", "2"));
+    let error = "the result cannot be stored by sink 'astray': key 'by:{/n}': the value at '/n' is no text or number";
+    assert_eq!(letters[0]["error"], error);
+    let there: u64 = redis.exists(&["by:1", "by:2"]).unwrap();
+    assert_eq!(there, 2);
+    wait_counts(
+        &mut vm,
+        &[
+            ("invocations_total", "outcome=\"failed\"", 2),
+            ("invocations_total", "outcome=\"ok\"", 2),
+            ("write_failures_total", "sink=\"astray\"", 2),
+            ("dead_letters_total", "", 1),
+        ],
+    );
+}
+
+#[test]
+fn result_refused_by_the_server() {
+    let server = RedisServer::start_with(&["--proto-max-bulk-len", "1048576"]);
+    let mut redis = server.connection();
+    add(&mut redis, &[event(1, ""), event(2, "bulk"), event(3, "")]);
+    let mut vm = of_stream(&server, TWICE).start();
+    wait_done(&mut redis, &vm);
+    assert_only_the_second_failed(&mut redis);
+    let letters = dead(&mut redis);
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((letters[0]["event"].as_str(), letters[0]["attempts"].as_str()), ("1-2", "2"));
+    let end = "(proto-max-bulk-len 1048576): keep results smaller, or raise it";
+    assert!(letters[0]["error"].ends_with(end), "{letters:?}");
+    wait_counts(&mut vm, &[("invocations_total", "outcome=\"failed\"", 2), ("dead_letters_total", "", 1)]);
+}
+
 /// Which event of a batch made the state so is seen when they are called again, one by one.
 #[test]
 fn state_too_big() {
