@@ -269,7 +269,8 @@ impl Commit {
         let about = self.ack.as_ref().map(|ack| &*ack.member.stream);
         let about = about.or_else(|| self.states.first().map(|state| &*state.key));
         let about = about.or_else(|| self.fences.first().map(|fence| &*fence.key)).unwrap_or_default();
-        let invocation = self.invocation(mark);
+        let (invocation, size) = (self.invocation(mark), self.size());
+        let link = &link.patient(size);
         let ran = match self.token {
             Some(_) => link.repeatable_script(&invocation, "EVALSHA", about).await,
             None => link.script(&invocation, "EVALSHA", about).await,

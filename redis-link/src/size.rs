@@ -87,7 +87,7 @@ impl Closed {
 impl Link {
     /// The error of sending that much: what it means where the connection was closed on it.
     pub(crate) async fn weighed(&self, size: Size, error: LinkError) -> LinkError {
-        if size.is_always_taken() || !error.is_closed() {
+        if size.is_always_taken() || !(error.is_cut() || error.is_unread()) {
             return error;
         }
         let place = self.target().place();
@@ -132,7 +132,7 @@ impl Link {
         for name in [VALUE, BUFFER] {
             // servers before 7.0 take one name
             let asked = redis::cmd("CONFIG").arg("GET").arg(name).take();
-            match self.asked::<Value>(&asked).await {
+            match self.query::<Value>(&asked).await {
                 Ok(answer) => {
                     limits.extend(redis::from_redis_value::<BTreeMap<String, usize>>(answer).unwrap_or_default())
                 }

@@ -174,7 +174,7 @@ impl RedisStream {
         for write in self.writes(outputs)? {
             pipeline.add_command(write.command());
         }
-        let answers = self.link.each::<redis::Value>(pipeline).await.map_err(|error| fault(&error))?;
+        let answers = self.link.all::<redis::Value>(&pipeline).await.map_err(|error| fault(&error))?;
         let refused = |(place, answer): (usize, Result<_, LinkError>)| Some((place, fault(&answer.err()?)));
         Ok(answers.into_iter().enumerate().filter_map(refused).collect())
     }

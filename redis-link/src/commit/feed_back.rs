@@ -74,7 +74,10 @@ async fn at_once(link: &Link, dead_stream: &str, letters: &[Fed]) -> Result<u64,
             }
         }
     }
-    let answer: Vec<String> = link.script_of(size, &call, "XDEL", dead_stream).await?;
+    let answer: Vec<String> = match link.patient(size).script(&call, "XDEL", dead_stream).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(link.weighed(size, error).await),
+    };
     match &answer[..] {
         [word, count] if word == "fed" => Ok(count.parse().unwrap_or(0)),
         [word, command, key] if word == "denied" => Err(LinkError::denied(link.target(), command, key)),
