@@ -108,8 +108,8 @@ impl Link {
                 LinkError::too_large(message)
             })
         };
-        let told = too_much("value", size.value, VALUE).or_else(|| too_much("command", size.all, BUFFER));
-        if let Some(told) = told {
+        let limits = [("value", size.value, VALUE), ("value", size.value, BUFFER), ("command", size.all, BUFFER)];
+        if let Some(told) = limits.into_iter().find_map(|(what, size, name)| too_much(what, size, name)) {
             return told;
         }
         if self.closed().again(size) < CLOSED {

@@ -398,16 +398,12 @@ async fn a_letter_that_is_too_large_is_kept_in_parts() {
     let filed = all(&*place).await;
     assert_eq!(events(&filed), ["1", "2", "3"]);
     assert!(filed[1].letter == large(payload.clone()), "nothing is missing");
-    assert_eq!(place.get(&filed[1].id).await.unwrap().unwrap().letter.payload, payload);
+    assert!(place.get(&filed[1].id).await.unwrap().unwrap().letter.payload == payload, "nor of one alone");
 
     let tight = RedisServer::start_with(&["--client-query-buffer-limit", "1mb"]);
     let place = in_redis(&tight).await;
     place.put(&[large(payload.clone())]).await.unwrap();
-    let filed = all(&*place).await;
-    assert_eq!(filed[0].letter.payload, payload[..65_536]);
-    let said = "of its payload of 3000000 bytes only the first 65536 are kept, as the server of the dead letters takes no \
-                more; ValueError: no";
-    assert_eq!(filed[0].letter.error, said);
+    assert!(all(&*place).await[0].letter == large(payload), "nothing is missing");
 }
 
 /// However large they are, no more are read at once than memory bears.

@@ -203,6 +203,7 @@ fn of_large_entries_may_fail_as_well() {
         assert!(again.is_some(), "{}", vm.running.written());
         let newest: Vec<(String, Vec<(String, String)>)> =
             redis::cmd("XREVRANGE").arg(&["in", "+", "-", "COUNT", "1"]).query(&mut redis).unwrap();
+        wait_done(&mut redis, &vm);
         assert!(newest[0].1 == large.clone().map(|(name, value)| (name.to_owned(), value)), "{state}");
     }
 }

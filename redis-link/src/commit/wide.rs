@@ -50,6 +50,8 @@ impl Own<'_> {
             let mut step = redis::pipe();
             step.atomic();
             writes.iter().for_each(|write| write.add_to(&mut step));
+            // who may not remove learns it before anything is added
+            step.cmd("XDEL").arg(dead_stream).arg("0-1").ignore();
             step.cmd("EVAL").arg(REMOVE).arg(streams.len() + 1).arg(dead_stream).arg(&streams).arg(id);
             let done: Option<Vec<u64>> = self.run(&step, dead_stream).await?;
             if let Some(removed) = done {

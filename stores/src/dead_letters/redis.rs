@@ -351,3 +351,42 @@ fn fault(error: &LinkError) -> Fault {
         _ => Fault::of_backend(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(size: usize) -> Letter {
+        Letter {
+            event: "1-0".to_owned(),
+            payload: vec![b'x'; size].into(),
+            original: Some("y".repeat(2 * PART)),
+            error: "ValueError: no".to_owned(),
+            report: None,
+            revision: None,
+            attempts: 1,
+            origin: String::new(),
+            failed_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn no_part_is_too_large_for_any_server() {
+        let parts = in_parts(&letter(PART + 1));
+        let names: Vec<_> = parts.iter().map(|(name, value)| (String::from_utf8_lossy(name), value.len())).collect();
+        let wanted = [("payload", PART), ("payload.2", 1), ("original", PART), ("original.2", PART), ("error", 14)];
+        let found: Vec<_> = names[1..6].iter().map(|(name, length)| (name.as_ref(), *length)).collect();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_said() {
+        let cut = cut(&letter(3_000_000));
+        assert_eq!((cut.payload.len(), &cut.original), (65_536, &None));
+        assert_eq!(
+            cut.error,
+            "of its payload of 3000000 bytes only the first 65536 are kept, as the server of the dead letters takes no \
+             more; ValueError: no"
+        );
+    }
+}

@@ -152,7 +152,6 @@ fn no_place_for_the_result() {
         &mut vm,
         &[
             ("invocations_total", "outcome=\"failed\"", 2),
-            ("invocations_total", "outcome=\"ok\"", 2),
             ("write_failures_total", "sink=\"astray\"", 2),
             ("dead_letters_total", "", 1),
         ],
