@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use config::{ConfigError, Map, Value, ValueKind};
+use config::{Map, Value, ValueKind};
 
 use super::section::Problem;
 use super::{os_text, tree};
@@ -23,8 +23,11 @@ pub const PREFIX: &str = "GAUGEFN__";
 
 /// The environment, behind a small trait so that tests need not touch the process.
 pub trait Variables {
-    /// The value of a variable; an empty one counts as not set.
+    /// The value of a variable, without one line end after it, as one that stands in a file: what `base64 -d` or a
+    /// secret made of a file gives ends so. An empty one counts as not set.
     fn get(&self, name: &str) -> Option<String>;
+    /// The value as it is, for a variable that holds a text of several lines.
+    fn whole(&self, name: &str) -> Option<String>;
     /// The names of all set variables, sorted.
     fn names(&self) -> Vec<String>;
 }
@@ -37,6 +40,10 @@ pub struct ProcessEnvironment;
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the process's environment")]
 impl Variables for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
+        self.whole(name).as_deref().and_then(line)
+    }
+
+    fn whole(&self, name: &str) -> Option<String> {
         std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| os_text::text(&value))
     }
 
@@ -49,12 +56,24 @@ impl Variables for ProcessEnvironment {
 
 impl Variables for BTreeMap<String, String> {
     fn get(&self, name: &str) -> Option<String> {
+        BTreeMap::get(self, name).map(String::as_str).and_then(line)
+    }
+
+    fn whole(&self, name: &str) -> Option<String> {
         BTreeMap::get(self, name).filter(|value| !value.is_empty()).cloned()
     }
 
     fn names(&self) -> Vec<String> {
         self.keys().cloned().collect()
     }
+}
+
+/// The text without one line end after it; none where nothing is left. A lone carriage return is what a file of
+/// variables with line ends of Windows leaves.
+fn line(text: &str) -> Option<String> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    (!line.is_empty()).then(|| line.to_owned())
 }
 
 /// An empty tree.
@@ -66,57 +85,10 @@ pub fn empty() -> Value {
 /// The tree of a config file; the origin of each value is the path as it is given here.
 ///
 /// # Errors
-/// The file is missing (exit 66), has no known ending, or is no TOML, YAML or JSON table.
+/// The file is missing (exit 66), has no known ending, is no TOML, YAML or JSON table, says something twice, or stands
+/// for more than any configuration needs.
 pub fn file(path: &Path) -> Result<Value, Fault> {
-    let name = path.display().to_string();
-    let format = match path.extension().and_then(|ending| ending.to_str()) {
-        Some("toml") => config::FileFormat::Toml,
-        Some("yaml" | "yml") => config::FileFormat::Yaml,
-        Some("json") => config::FileFormat::Json,
-        _ => {
-            return Err(Fault::config(format!(
-                "config file '{name}' has no ending that tells its format: use .toml, .yaml, .yml or .json"
-            )));
-        }
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Fault::file(format!("config file '{name}' does not exist; mount it there or correct the path"))
-        }
-        std::io::ErrorKind::IsADirectory => {
-            Fault::file(format!("config file '{name}' is a folder; name the file, or mount it there"))
-        }
-        std::io::ErrorKind::InvalidData => Fault::config(format!("config file '{name}' is not UTF-8 text; save it so")),
-        _ => Fault::file(format!("config file '{name}' cannot be read")).caused_by(error),
-    })?;
-    let source = config::File::from_str(&text, format);
-    let built = config::Config::builder().add_source(source).build().map_err(|error| {
-        let cause = match error {
-            ConfigError::FileParse { cause, .. } => cause.to_string(),
-            other => other.to_string(),
-        };
-        Fault::config(format!("config file '{name}' cannot be parsed: {}", without_excerpt(&cause)))
-    })?;
-    Ok(with_origin(built.cache, &name))
-}
-
-/// A parser's message in one line, without the lines of the file that TOML's shows: they may hold a secret.
-fn without_excerpt(message: &str) -> String {
-    let is_excerpt =
-        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
-    let lines: Vec<_> = message.lines().filter(|line| !is_excerpt(line)).map(str::trim).collect();
-    lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(": ")
-}
-
-fn with_origin(value: Value, origin: &str) -> Value {
-    let kind = match value.kind {
-        ValueKind::Table(table) => {
-            ValueKind::Table(table.into_iter().map(|(key, value)| (key, with_origin(value, origin))).collect())
-        }
-        ValueKind::Array(list) => ValueKind::Array(list.into_iter().map(|value| with_origin(value, origin)).collect()),
-        scalar => scalar,
-    };
-    Value::new(Some(&origin.to_owned()), kind)
+    super::file::read(path)
 }
 
 /// A value that a variable gives.
@@ -243,6 +215,24 @@ mod tests {
         let key = at(&layer, &["functions", "my-vm", "source", "key"]);
         assert_eq!((key.to_string().as_str(), key.origin()), ("b", Some("GAUGEFN__FUNCTIONS__MY_VM__SOURCE__KEY")));
         assert!(tree::table(&layer).unwrap().get("log").is_none());
+    }
+
+    #[test]
+    fn one_line_end_after_a_value_is_no_part_of_it() {
+        for (text, value) in [
+            ("x\n", Some("x")),
+            ("x\r\n", Some("x")),
+            ("x\r", Some("x")),
+            ("x\n\n", Some("x\n")),
+            ("two\nlines\n", Some("two\nlines")),
+            (" x ", Some(" x ")),
+            ("\n", None),
+            ("\r\n", None),
+            ("", None),
+        ] {
+            let set: &dyn Variables = &variables(&[("X", text)]);
+            assert_eq!(set.get("X"), value.map(str::to_owned), "{text:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! * [`layers`] - reads file and environment, merges, keeps origins; the only place that reads the environment
+//! * `file` - the text of a config file: what must not be parsed, and the tree of the rest
 //! * [`os_text`] - paths of any bytes as texts of the tree
 //! * [`tree`] - small helpers over the merged tree, masking of secrets
 //! * [`typed`] - a strict deserialiser: text is converted only where it comes from a variable
@@ -22,6 +23,7 @@
 
 pub mod claims;
 mod failures;
+mod file;
 pub mod layers;
 pub mod os_text;
 mod reader;

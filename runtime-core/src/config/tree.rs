@@ -115,6 +115,13 @@ pub fn masked(key: &str, text: &str) -> String {
     if is_secret(key) {
         return MASK.to_owned();
     }
+    // white space and quotes in front do not make a url another thing
+    let begins = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(0);
+    let (before, text) = text.split_at(begins);
+    format!("{before}{}", masked_url(text))
+}
+
+fn masked_url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
         return os_text::shown(text);
     };
@@ -201,6 +208,7 @@ mod tests {
         assert_eq!(masked("url", "redis://me:a/b@h:1/0"), format!("redis://{MASK}"));
         assert_eq!(masked("url", "unix:/r.sock?user=me&pass=x&db=1"), format!("unix:/r.sock?user=me&pass={MASK}&db=1"));
         assert_eq!(masked("url", "https://h/f?token=x"), format!("https://h/f?token={MASK}"));
+        assert_eq!(masked("url", " \"redis://:x@h\"\n"), format!(" \"redis://:{MASK}@h\"\n"));
         assert_eq!(masked("key", "what: is?pass=1"), "what: is?pass=1");
         assert_eq!(masked("key", "result:{/host}"), "result:{/host}");
         assert_eq!(noun(&ValueKind::String("redis://:x@h".to_owned())), format!("string \"redis://:{MASK}@h\""));
