@@ -4,6 +4,7 @@ use config::{Value, ValueKind};
 use runtime_core::config::layers::{self, Variables};
 use runtime_core::config::{Problem, Settings, os_text, tree};
 use runtime_core::contract::Fault;
+use runtime_core::options::Span;
 
 use crate::args::ConfigArgs;
 use crate::deployment;
@@ -39,6 +40,7 @@ pub(crate) fn layered(args: &ConfigArgs, variables: &dyn Variables) -> Result<La
     warnings.extend(deployment::make_way(&mut tree, &overrides));
     problems.extend(buried(&tree, &overrides, ""));
     tree::overlay(&mut tree, overrides);
+    oddities(&tree, "", &mut warnings);
     problems.extend(buried_in_file);
     problems.extend(deployment.problems);
     Ok(Layered { tree, file: path.map(|path| path.display().to_string()), warnings, problems })
@@ -63,6 +65,31 @@ fn buried(lower: &Value, upper: &Value, path: &str) -> Vec<Problem> {
         }
     })
     .collect()
+}
+
+/// What is odd about texts of variables, where it counts: copied white space in a key makes another key of it. Values
+/// are not shown, as some are secrets.
+fn oddities(value: &Value, path: &str, found: &mut Vec<String>) {
+    // addresses lose what stands around them, and code may look as it likes
+    const FREE: &[&str] = &["host", "url", "port", "db", "username", "source", "base64"];
+    match &value.kind {
+        ValueKind::Table(table) => {
+            for (key, value) in table {
+                let free = matches!(value.kind, ValueKind::String(_)) && FREE.contains(&key.as_str());
+                if !free {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    oddities(value, &path, found);
+                }
+            }
+        }
+        ValueKind::String(text) if tree::from_variable(value) && text.trim().parse::<Span>().is_err() => {
+            if let Some(odd) = redis_link::oddity(text) {
+                let origin = tree::origin(value).unwrap_or_default();
+                found.push(format!("{path} {odd}, which counts as a part of it (from {origin})"));
+            }
+        }
+        _ => {}
+    }
 }
 
 impl Layered {
@@ -140,6 +167,29 @@ mod tests {
         assert_eq!(said("", &host), [""; 0]);
         assert_eq!(said("redis = 'cache'", &host), ["redis: invalid type: string \"cache\", expected a table"]);
         assert_eq!(said("functions = 5", &host), ["functions: invalid type: integer `5`, expected a table"]);
+    }
+
+    #[test]
+    fn what_is_odd_about_a_variable_is_said_without_its_value() {
+        let odd = [
+            ("REDIS_PASSWORD", "s3cret "),
+            ("REDIS_HOST", " cache "),
+            ("REDIS_INPUT_KEY", "\"metrics\""),
+            ("REDIS_OUTPUT_KEY", "result\n"),
+            ("REDIS_MONITOR_PERIOD", " 5 "),
+            ("GAUGEFN__FUNCTIONS__DEFAULT__STATE__KEY", "/host\u{a0}"),
+            ("PYFILE", "\ndef handler(input, context):\n    pass\n"),
+        ];
+        assert_eq!(
+            of("", &odd).warnings,
+            [
+                "redis.password ends with white space, which counts as a part of it (from REDIS_PASSWORD)",
+                "functions.default.source.key is in quotes, which counts as a part of it (from REDIS_INPUT_KEY)",
+                "functions.default.state.key ends with white space, which counts as a part of it \
+                 (from GAUGEFN__FUNCTIONS__DEFAULT__STATE__KEY)",
+            ]
+        );
+        assert_eq!(of("[redis]\npassword = 's3cret '\n[functions.vm]\n", &[]).warnings, [""; 0]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use url::Url;
 
 use crate::fault::LinkError;
+use crate::oddity::bare;
 
 pub(crate) const DEFAULT_HOST: &str = "localhost";
 pub(crate) const DEFAULT_PORT: u16 = 6379;
@@ -75,6 +76,14 @@ pub(crate) struct ParsedUrl {
 /// parse, any part may belong to the password.
 pub(crate) fn parse_url(option: &str, text: &str) -> Result<ParsedUrl, LinkError> {
     let refuse = |why: String| LinkError::config(format!("{option} {why}; {SHAPE}"));
+    let text = bare(text);
+    if text.starts_with(['"', '\'']) {
+        return Err(refuse("is in quotes: remove them".to_owned()));
+    }
+    // the parser would leave it out, and what is left might be another password
+    if text.contains(['\n', '\r', '\t']) {
+        return Err(refuse("has a line end inside".to_owned()));
+    }
     let url = Url::parse(text).map_err(|error| refuse(format!("is no url ({error})")))?;
     let unix = match url.scheme() {
         "redis" | "rediss" | "valkey" | "valkeys" => false,

@@ -205,17 +205,8 @@ pub(crate) fn classify(target: &Target, subject: &Subject, error: RedisError) ->
     };
     let refused = |trouble, message: String| LinkError::new(trouble, message);
     let named = match code.as_str() {
-        "WRONGPASS" => refused(
-            Trouble::Password,
-            format!(
-                "redis at {place} refuses the password of user '{user}' (WRONGPASS): check REDIS_USERNAME and \
-                 REDIS_PASSWORD"
-            ),
-        ),
-        "NOAUTH" => refused(
-            Trouble::Password,
-            format!("redis at {place} wants a password (NOAUTH): set REDIS_PASSWORD or redis.password_file"),
-        ),
+        "WRONGPASS" => refused(Trouble::Password, target.password_refused()),
+        "NOAUTH" => refused(Trouble::Password, target.password_wanted()),
         _ if subject.command == "AUTH" && detail.contains("without any password configured") => refused(
             Trouble::Password,
             format!("redis at {place} has no password set ({code}): remove REDIS_PASSWORD or redis.password_file"),

@@ -18,6 +18,7 @@
 //! - [`lease`]: the right to be the one process of several
 //! - `size`: how much a server takes at once
 //! - [`mod@slot`]: where a Cluster keeps a key
+//! - [`mod@oddity`]: what is seldom meant in a value that somebody copied
 //! - [`fault`]: every way in which this goes wrong
 //!
 //! Nothing here changes the server's configuration, and connecting needs no permission beyond `AUTH` (and
@@ -30,6 +31,7 @@ pub mod fault;
 pub mod group;
 pub mod lease;
 pub mod link;
+pub mod oddity;
 pub mod portion;
 pub mod settings;
 mod size;
@@ -43,6 +45,7 @@ pub use fault::{LinkError, Trouble};
 pub use group::{Member, incarnation};
 pub use lease::Lease;
 pub use link::Link;
+pub use oddity::oddity;
 pub use portion::Portion;
 pub use settings::Settings;
 pub use slot::slot;

@@ -18,6 +18,7 @@ use serde::de::{Deserializer, Visitor};
 
 use crate::address::{Address, DEFAULT_HOST, DEFAULT_PORT, ParsedUrl, mask_url, parse_url};
 use crate::fault::LinkError;
+use crate::oddity::{bare, oddity};
 use crate::target::{Credentials, Target};
 
 /// The connection to Redis that every redis component uses unless it names its own `url`.
@@ -111,7 +112,7 @@ impl Settings {
     pub fn endpoint(&self) -> String {
         match self.place() {
             Ok(place) => {
-                let name = filled(self.username.as_ref()).or(place.username.as_deref());
+                let name = self.name().or(place.username.as_deref());
                 place.address.url(name, place.db)
             }
             Err(_) => filled(self.url.as_ref()).map_or_else(|| "redis://?".to_owned(), mask_url),
@@ -215,7 +216,7 @@ impl Settings {
         if self.port == Some(0) {
             return Err(LinkError::config("redis.port is 0: name the port that the server listens on, usually 6379"));
         }
-        let host = filled(self.host.as_ref());
+        let host = filled(self.host.as_ref()).map(bare).filter(|host| !host.is_empty());
         if let Some(host) = host.filter(|host| host.contains("://")) {
             return Err(LinkError::config(format!("redis.host '{}' is a url: put it into redis.url", mask_url(host))));
         }
@@ -229,6 +230,13 @@ impl Settings {
             return Err(LinkError::config(
                 "redis.host has a user or password before an '@': put them into redis.username and redis.password",
             ));
+        }
+        if let Some((host, odd)) = host.and_then(|host| Some((host, oddity(host)?))) {
+            let host = host.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
+            return Err(LinkError::config(format!("redis.host '{host}' {odd}, which no host's name has: remove it")));
+        }
+        if let Some(host) = host.filter(|host| host.contains(char::is_whitespace)) {
+            return Err(LinkError::config(format!("redis.host '{host}' has white space inside: name one host")));
         }
         // several colons are an IPv6 address
         if let Some(host) = host.filter(|host| host.matches(':').count() == 1) {
@@ -284,12 +292,21 @@ impl Settings {
         Ok(Place { address, db, username, password })
     }
 
+    /// The user's name; the server takes none with white space.
+    fn name(&self) -> Option<&str> {
+        filled(self.username.as_ref()).map(str::trim_ascii).filter(|name| !name.is_empty())
+    }
+
     /// User and password from wherever they stand; each may stand in one place only.
     fn credentials(&self, place: &Place) -> Result<Credentials, LinkError> {
         let username = one_of([
             ("redis.url", place.username.clone()),
-            ("redis.username", filled(self.username.as_ref()).map(str::to_owned)),
-            ("redis.username_file", read_line("redis.username_file", self.username_file.as_deref())?),
+            ("redis.username", self.name().map(str::to_owned)),
+            (
+                "redis.username_file",
+                read_line("redis.username_file", self.username_file.as_deref())?
+                    .map(|name| name.trim_ascii().to_owned()),
+            ),
         ])?;
         let password = one_of([
             ("redis.url", place.password.clone()),
@@ -472,6 +489,78 @@ mod tests {
         );
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("No such file"));
         assert_eq!(error.kind(), crate::Trouble::Config);
+    }
+
+    #[test]
+    fn what_stands_around_an_address_is_no_part_of_it() {
+        let settings = from_json(serde_json::json!({"host": " \u{feff}cache\u{a0}\n", "username": " bob\t"}));
+        assert_eq!(settings.resolve(None).unwrap().endpoint(), "redis://bob@cache:6379/0");
+        assert_eq!(settings.endpoint(), "redis://bob@cache:6379/0");
+        let settings = from_json(serde_json::json!({"url": "\u{feff} redis://cache:7000/1 \r\n"}));
+        assert_eq!(settings.resolve(None).unwrap().endpoint(), "redis://cache:7000/1");
+        assert_eq!(settings.resolve(Some("\tredis://other\u{a0}")).unwrap().endpoint(), "redis://other:6379/0");
+        assert_eq!(from_json(serde_json::json!({"host": " \n"})).endpoint(), "redis://localhost:6379/0");
+
+        assert_eq!(
+            refusal(serde_json::json!({"host": "\"cache\""})),
+            "redis.host '\"cache\"' is in quotes, which no host's name has: remove it"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"host": "ca\u{200b}che"})),
+            "redis.host 'ca\\u{200b}che' has a character that cannot be seen, which no host's name has: remove it"
+        );
+        assert_eq!(
+            refusal(serde_json::json!({"host": "one two"})),
+            "redis.host 'one two' has white space inside: name one host"
+        );
+        for (url, odd) in [
+            ("\"redis://:s3cret@cache\"", "redis.url is in quotes: remove them; write redis://"),
+            ("'redis://cache'", "redis.url is in quotes: remove them; write redis://"),
+            ("redis://:s3\ncret@cache", "redis.url has a line end inside; write redis://"),
+        ] {
+            let said = refusal(serde_json::json!({"url": url}));
+            assert!(said.starts_with(odd) && !said.contains("s3cret"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_taken_as_it_is_and_what_is_odd_about_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        let refused = |value: serde_json::Value| from_json(value).resolve(None).unwrap().password_refused();
+        let plain = "redis at localhost:6379 refuses the password of user 'default' (WRONGPASS): check REDIS_USERNAME \
+                     and REDIS_PASSWORD";
+        assert_eq!(refused(serde_json::json!({"password": "s3cret"})), plain);
+        for (password, odd) in [
+            ("s3cret ", "ends with white space"),
+            ("\u{a0}s3cret", "begins with white space"),
+            ("'s3cret'", "is in quotes"),
+            ("\u{feff}s3cret", "begins with a byte-order mark"),
+        ] {
+            std::fs::write(&file, format!("{password}\n")).unwrap();
+            let both = [serde_json::json!({"password": password}), serde_json::json!({"password_file": &file})];
+            for value in both {
+                assert_eq!(from_json(value.clone()).resolve(None).unwrap().password().as_deref(), Some(password));
+                assert_eq!(refused(value), format!("{plain}; the password {odd}, which counts as a part of it"));
+            }
+        }
+        std::fs::write(&file, "s3cret\n\n").unwrap();
+        let target = from_json(serde_json::json!({"password_file": &file})).resolve(None).unwrap();
+        assert!(target.password_refused().contains("; the password ends with a line end"));
+        assert_eq!(
+            target.password_wanted(),
+            "redis at localhost:6379 wants a password (NOAUTH): set REDIS_PASSWORD or redis.password_file"
+        );
+        std::fs::write(&file, "\n").unwrap();
+        let target = from_json(serde_json::json!({"password_file": &file})).resolve(None).unwrap();
+        assert_eq!(
+            target.password_wanted(),
+            format!(
+                "redis at localhost:6379 wants a password (NOAUTH), and redis.password_file '{}' is empty: write the \
+                 password into it",
+                file.display()
+            )
+        );
     }
 
     #[test]

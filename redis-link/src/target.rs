@@ -9,6 +9,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisCon
 
 use crate::address::Address;
 use crate::fault::LinkError;
+use crate::oddity::oddity;
 use crate::settings::read_line;
 
 /// An idle connection is probed after this time, so that a peer that vanished without a word (a cut cable, an expired
@@ -115,6 +116,34 @@ impl Target {
             .flatten()
             .or_else(|| self.credentials.password.clone())
             .or_else(|| self.username().map(|_| String::new()))
+    }
+
+    /// The sentence for a password that the server refuses, with what is odd about it or the user's name.
+    pub(crate) fn password_refused(&self) -> String {
+        let (place, user) = (self.place(), self.username().unwrap_or("default"));
+        let odd = |what: &str, text: Option<&str>| {
+            let odd = text.and_then(oddity).map(|odd| format!("; the {what} {odd}, which counts as a part of it"));
+            odd.unwrap_or_default()
+        };
+        format!(
+            "redis at {place} refuses the password of user '{user}' (WRONGPASS): check REDIS_USERNAME and \
+             REDIS_PASSWORD{}{}",
+            odd("user's name", self.username()),
+            odd("password", self.password().as_deref())
+        )
+    }
+
+    /// The sentence for a server that wants a password where none was given.
+    pub(crate) fn password_wanted(&self) -> String {
+        let place = self.place();
+        match &self.credentials.password_file {
+            Some(path) if self.password().unwrap_or_default().is_empty() => format!(
+                "redis at {place} wants a password (NOAUTH), and redis.password_file '{}' is empty: write the password \
+                 into it",
+                path.display()
+            ),
+            _ => format!("redis at {place} wants a password (NOAUTH): set REDIS_PASSWORD or redis.password_file"),
+        }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {

@@ -187,7 +187,8 @@ fn named_single(reader: &mut Reader<'_>) -> Code {
     }
     match reader.first(PYFILE) {
         Some((variable, text)) if is_path(text.trim()) => Code::File((variable, text.trim().to_owned())),
-        Some(source) => Code::Source(source),
+        // with the line end after it, as it is what was written
+        Some((variable, text)) => Code::Source((variable, reader.variables.whole(variable).unwrap_or(text))),
         None => Code::File(("the default deployment", USER_MODULE.to_owned())),
     }
 }

@@ -70,7 +70,7 @@ struct Injected<'a> {
 
 impl<'a> Injected<'a> {
     fn parse(value: &'a str) -> Option<Self> {
-        let place = value.strip_prefix("tcp://")?;
+        let place = value.trim().strip_prefix("tcp://")?;
         let (host, port) = place.trim_end_matches('/').rsplit_once(':')?;
         Some(Self { host: host.trim_matches(['[', ']']), port })
     }
