@@ -19,7 +19,7 @@ mod note;
 mod state;
 
 use async_trait::async_trait;
-use runtime_core::contract::{Brief, Executor, Function, Module};
+use runtime_core::contract::{Brief, EntryFile, Executor, Function, Module};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +41,10 @@ impl Kind for Native {
     const NAME: &'static str = "native";
     const SUMMARY: &'static str = "a function of a shared library, called with the event's bytes and a context";
     const KEYED_STATE: bool = false;
+
+    fn unfit(file: &EntryFile) -> Option<&'static str> {
+        (!file.is_library()).then_some("no shared library")
+    }
 
     async fn build(_config: Config, _site: &Site<'_>) -> Result<Box<dyn Executor>, Fault> {
         Ok(Box::new(Self))

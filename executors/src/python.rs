@@ -34,7 +34,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use runtime_core::config::os_text;
 use runtime_core::config::section::Concern;
-use runtime_core::contract::{Brief, Executor, Function, Module};
+use runtime_core::contract::{Brief, EntryFile, Executor, Function, Module};
 use runtime_core::main_thread::MainThread;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -83,6 +83,18 @@ impl Kind for Python {
             concerns.push(Concern::new("requirements", "is empty; name a file, or leave the option out"));
         }
         concerns
+    }
+
+    fn unfit(file: &EntryFile) -> Option<&'static str> {
+        if file.is_library() {
+            Some("a shared library")
+        } else if file.is_zip() || ["zip", "whl", "pyz"].iter().any(|ending| file.ends(ending)) {
+            Some("a zip")
+        } else if file.ends("pyc") || (file.has(2, b"\r\n") && file.has(5, b"\0\0\0")) {
+            Some("byte code of Python")
+        } else {
+            None
+        }
     }
 
     async fn build(config: Config, site: &Site<'_>) -> Result<Box<dyn Executor>, Fault> {

@@ -21,7 +21,7 @@ use crate::tree::Tree;
 use crate::{entry, off_thread, places};
 use async_trait::async_trait;
 use runtime_core::config::{Concern, os_text};
-use runtime_core::contract::{Loader, Module, Places, Revision};
+use runtime_core::contract::{EntryFile, Fit, Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -77,6 +77,16 @@ impl Kind for Folder {
         let empty = empty.then(|| Concern::new("path", "is empty; name the function's folder"));
         let patterns = Include::new(&config.include, None).err().map(|reason| Concern::new("include", reason));
         empty.into_iter().chain(patterns).collect()
+    }
+
+    fn takes(path: &Path) -> Fit {
+        if path.is_dir() { Fit::Content } else { Fit::None }
+    }
+
+    fn entry_file(config: &Config) -> Option<EntryFile> {
+        let names = entry::names(&config.path);
+        let library = entry::library(&names, config.entry.as_deref())?;
+        Some(EntryFile::at(&config.path.join(library)))
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {

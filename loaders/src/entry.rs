@@ -2,6 +2,7 @@
 
 use crate::refusal::{Refusal, quoted};
 use crate::unpack::listed;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -12,6 +13,8 @@ use std::path::{Component, Path, PathBuf};
 const USUAL: [&str; 3] = ["main.py", "handler.py", "usermodule.py"];
 /// No module that a person wrote is larger; data in `.py` form is not searched for functions.
 const MOST_SEARCHED: u64 = 4 << 20;
+/// Names that are looked at before anything is loaded.
+const MOST_NAMES: usize = 10_000;
 /// How deep the list in an error goes.
 const DEPTH_SHOWN: usize = 4;
 
@@ -27,6 +30,42 @@ pub(crate) fn find(root: &Path, entry: Option<&Path>, handler: &str, title: &str
         Some(entry) => named(&places, &entry, handler, root, title),
         None => unnamed(&places, handler, root, title),
     }
+}
+
+/// The names of the files at the top of a folder, and in the only folder there; what a packer could have wrapped.
+pub(crate) fn names(root: &Path) -> Vec<String> {
+    let mut places = vec![root.to_path_buf()];
+    places.extend(only_folder(root));
+    let files = places.iter().flat_map(|place| children(place)).filter(|path| path.is_file());
+    files.take(MOST_NAMES).map(|path| relative(&path, root)).collect()
+}
+
+/// The shared library that is the entry, by the names of all files: the one that is named, or the only one at the top
+/// where there is no Python.
+pub(crate) fn library(names: &[String], entry: Option<&Path>) -> Option<String> {
+    if let Some(entry) = entry.map(trimmed).filter(|entry| !entry.as_os_str().is_empty()) {
+        let named = entry.strip_prefix("./").unwrap_or(&entry);
+        return is_library(named).then(|| {
+            let inside = names.iter().find(|name| Path::new(name).ends_with(named));
+            inside.cloned().unwrap_or_else(|| named.to_string_lossy().into_owned())
+        });
+    }
+    if names.iter().any(|name| is_python(Path::new(name))) {
+        return None;
+    }
+    let mut libraries = names.iter().filter(|name| is_library(Path::new(name)) && name.matches('/').count() < 2);
+    libraries.next().filter(|_| libraries.next().is_none()).cloned()
+}
+
+/// Whether a module of this dotted name is among these files, at the top or in the only folder there.
+pub(crate) fn has_module(names: &[String], module: &str) -> bool {
+    let path = module.replace('.', "/");
+    let tops: BTreeSet<&str> = names.iter().map(|name| name.split('/').next().unwrap_or_default()).collect();
+    let wrapped = if tops.len() == 1 { tops.first().map(|top| format!("{top}/{path}")) } else { None };
+    [Some(path), wrapped].into_iter().flatten().any(|path| {
+        let (file, folder) = (format!("{path}.py"), format!("{path}/"));
+        names.iter().any(|name| *name == file || (name.starts_with(&folder) && is_python(Path::new(name))))
+    })
 }
 
 fn named(places: &[PathBuf], path: &Path, handler: &str, root: &Path, title: &str) -> Result<PathBuf, Refusal> {
@@ -93,6 +132,9 @@ fn unnamed(places: &[PathBuf], handler: &str, root: &Path, title: &str) -> Resul
         if let Some(only) = having.pop() {
             return Ok(only);
         }
+        if let Some(only) = only_library(place) {
+            return Ok(only);
+        }
     }
     Err(Refusal::broken(format!(
         "has no {} and no other module at its top with the function {}: there are {}; \
@@ -106,6 +148,16 @@ fn unnamed(places: &[PathBuf], handler: &str, root: &Path, title: &str) -> Resul
 
 fn usual(place: &Path) -> Option<PathBuf> {
     USUAL.iter().map(|name| place.join(name)).find(|path| path.is_file())
+}
+
+/// The only shared library of a folder without Python: it is the function itself, and not a part of one.
+fn only_library(place: &Path) -> Option<PathBuf> {
+    let children = children(place);
+    if children.iter().any(|path| is_python(path)) {
+        return None;
+    }
+    let mut libraries = children.iter().filter(|path| is_library(path) && path.is_file());
+    libraries.next().filter(|_| libraries.next().is_none()).cloned()
 }
 
 /// The folder that everything else is in, where a packer wrapped the function's folder itself.
@@ -135,6 +187,10 @@ fn children(folder: &Path) -> Vec<PathBuf> {
         .collect();
     children.sort();
     children
+}
+
+fn is_library(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "so")
 }
 
 fn is_python(path: &Path) -> bool {
@@ -302,6 +358,36 @@ mod tests {
             found(&[("notes.txt", "")], Some("main.py")).unwrap_err(),
             "zip f.zip: has no entry 'main.py': there are 'notes.txt'; name one of them"
         );
+    }
+
+    #[test]
+    fn a_library_is_the_function_where_it_is_named_or_alone() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let all = names(&["lib/vm.so", "README"]);
+        assert_eq!(library(&all, None).as_deref(), Some(Path::new("lib/vm.so")));
+        assert_eq!(library(&all, Some(Path::new("vm.so"))).as_deref(), Some("lib/vm.so"));
+        assert_eq!(library(&all, Some(Path::new("./lib/vm.so"))).as_deref(), Some("lib/vm.so"));
+        assert_eq!(library(&all, Some(Path::new("main.py"))), None);
+        assert_eq!(library(&names(&["main.py", "fast.so"]), None), None, "a module imports it");
+        assert_eq!(library(&names(&["a.so", "b.so"]), None), None);
+        assert_eq!(found(&[("vm.so", ""), ("README", "")], None).unwrap(), "vm.so");
+        assert_eq!(found(&[("f/vm.so", "")], None).unwrap(), "f/vm.so");
+        assert_eq!(found(&[("f/vm.so", "")], Some("vm.so")).unwrap(), "f/vm.so");
+        assert!(found(&[("a.so", ""), ("b.so", "")], None).unwrap_err().contains("'a.so', 'b.so'"));
+        assert!(found(&[("a.so", ""), ("x.py", "")], None).is_err());
+    }
+
+    #[test]
+    fn a_module_is_among_the_files() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let all = names(&["vm.py", "app/__init__.py", "app/vm.py", "ns/deep/x.py", "data/x.txt"]);
+        for module in ["vm", "app", "app.vm", "ns", "ns.deep", "ns.deep.x"] {
+            assert!(has_module(&all, module), "{module}");
+        }
+        for module in ["main", "app.main", "data", "x", ""] {
+            assert!(!has_module(&all, module), "{module}");
+        }
+        assert!(has_module(&names(&["my-fn/vm.py", "my-fn/app/x.py"]), "app.x"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::unpack::private_folder;
 use crate::{off_thread, places, regular};
 use async_trait::async_trait;
 use runtime_core::config::{Concern, os_text};
-use runtime_core::contract::{Loader, Module, Places, Revision};
+use runtime_core::contract::{EntryFile, Fit, Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -85,6 +85,14 @@ impl Kind for SingleFile {
             _ => return Vec::new(),
         };
         vec![concern]
+    }
+
+    fn takes(path: &Path) -> Fit {
+        if path.is_dir() { Fit::None } else { Fit::Any }
+    }
+
+    fn entry_file(config: &Config) -> Option<EntryFile> {
+        config.path.as_deref().map(EntryFile::at)
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {

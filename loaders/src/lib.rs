@@ -31,9 +31,17 @@ mod tree;
 pub mod unpack;
 pub mod zip;
 
+pub use places::mount_points;
 pub use refusal::{Reason, Refusal};
 
 use runtime_core::Fault;
+use std::path::Path;
+
+/// Whether a zip has a module of this dotted name; none where the zip cannot be read.
+#[must_use]
+pub fn zip_has_module(path: Option<&Path>, base64: Option<&str>, module: &str) -> Option<bool> {
+    zip::names(path, base64).map(|names| entry::has_module(&names, module))
+}
 
 /// Runs blocking work where it holds up nobody.
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Fault> {

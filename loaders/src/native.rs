@@ -14,11 +14,11 @@ use crate::hash::Remembered;
 use crate::{off_thread, places};
 use async_trait::async_trait;
 use runtime_core::config::{Concern, os_text};
-use runtime_core::contract::{Loader, Module, Places, Revision};
+use runtime_core::contract::{EntryFile, Fit, Loader, Module, Places, Revision};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Options of the loader `native`.
@@ -56,8 +56,27 @@ impl Kind for Library {
     const SUMMARY: &'static str = "one shared library with native functions";
 
     fn review(config: &Config) -> Vec<Concern> {
-        let empty = config.path.as_os_str().is_empty();
-        empty.then(|| Concern::new("path", "is empty; name the library")).into_iter().collect()
+        let concern = if config.path.as_os_str().is_empty() {
+            Concern::new("path", "is empty; name the library")
+        } else if is_other(&EntryFile::at(&config.path)) {
+            Concern::new("path", other(&config.path))
+        } else {
+            return Vec::new();
+        };
+        vec![concern]
+    }
+
+    fn takes(path: &Path) -> Fit {
+        match EntryFile::at(path) {
+            file if file.begins(b"\x7fELF") => Fit::Content,
+            file if file.is_library() && !path.is_dir() => Fit::Name,
+            _ => Fit::None,
+        }
+    }
+
+    fn entry_file(config: &Config) -> Option<EntryFile> {
+        // a file that is no library is told by the review
+        Some(EntryFile::at(&config.path)).filter(|file| !is_other(file))
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {
@@ -66,6 +85,18 @@ impl Kind for Library {
 }
 
 inventory::submit!(Entry::of::<Library>());
+
+/// Whether there is a file that is no library and does not mean to be one.
+fn is_other(file: &EntryFile) -> bool {
+    file.is_there() && !file.is_library()
+}
+
+fn other(path: &Path) -> String {
+    format!(
+        "'{}' is no shared library, which is all that the loader 'native' loads: use the loader 'file'",
+        path.display()
+    )
+}
 
 #[async_trait]
 impl Loader for Library {
@@ -76,6 +107,9 @@ impl Loader for Library {
 
     async fn load(&self, _handler: &str) -> Result<Module, Fault> {
         let inner = self.inner.clone();
+        if is_other(&EntryFile::at(&inner.path)) {
+            return Err(Fault::config(other(&inner.path)));
+        }
         off_thread(move || in_place(&inner.path, &inner.seen)).await
     }
 

@@ -84,6 +84,13 @@ pub(crate) fn mounted_alone(path: &Path) -> Option<String> {
     })
 }
 
+/// Where something is mounted, a file or a folder.
+#[must_use]
+pub fn mount_points() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string(MOUNTS).unwrap_or_default();
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped).collect()
+}
+
 /// Whether one of the mounts stands just there. The fifth field is the mount point, with octal escapes: proc(5).
 fn is_mount_point(mounts: &str, path: &Path) -> bool {
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));

@@ -19,7 +19,7 @@ use crate::unpack::{self, Archive, Limits};
 use crate::{entry, off_thread, places};
 use async_trait::async_trait;
 use runtime_core::config::{Concern, os_text};
-use runtime_core::contract::{Loader, Module, Places, Revision};
+use runtime_core::contract::{EntryFile, Fit, Loader, Module, Places, Revision};
 use runtime_core::options::Size;
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
@@ -61,6 +61,18 @@ fn max_total() -> Size {
 
 fn max_ratio() -> u64 {
     Limits::default().max_ratio
+}
+
+/// What a zip holds, by its path or its base64 text: the names of its files with `/`, as they would be unpacked. None
+/// where it cannot be unpacked, which loading it explains.
+#[must_use]
+pub fn names(path: Option<&Path>, base64: Option<&str>) -> Option<Vec<String>> {
+    let scratch = std::env::temp_dir();
+    let mut archive = match (path, base64) {
+        (Some(path), _) => Archive::open(path, &scratch).ok()?,
+        (None, text) => Archive::from_text(text?, &scratch).ok()?,
+    };
+    unpack::names(&mut archive).ok()
 }
 
 /// The loader `zip`.
@@ -108,6 +120,19 @@ impl Kind for ZipFile {
             }
         }
         concerns
+    }
+
+    fn takes(path: &Path) -> Fit {
+        match EntryFile::at(path) {
+            file if file.is_zip() => Fit::Content,
+            file if ["zip", "whl", "pyz"].iter().any(|ending| file.ends(ending)) && !path.is_dir() => Fit::Name,
+            _ => Fit::None,
+        }
+    }
+
+    fn entry_file(config: &Config) -> Option<EntryFile> {
+        let names = names(config.path.as_deref(), config.base64.as_deref())?;
+        entry::library(&names, config.entry.as_deref()).map(EntryFile::named)
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {

@@ -11,6 +11,7 @@
 //! target has to say `use sources as _;` once.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::config::reserved;
 use crate::config::section::{self, Concern, Problem, Section};
 use crate::config::settings::{ReloadOptions, StateOptions};
 use crate::config::suggest;
-use crate::contract::{DeadLetters, Executor, Fault, Loader, Sink, Source, StateStore};
+use crate::contract::{DeadLetters, EntryFile, Executor, Fault, Fit, Loader, Sink, Source, StateStore};
 use crate::main_thread::MainThread;
 
 /// A boxed future that may hold on to what it was made with.
@@ -110,6 +111,22 @@ pub trait Kind: 'static {
         Vec::new()
     }
 
+    /// Whether a loader of this kind is the one for a path for which none is named.
+    fn takes(_path: &Path) -> Fit {
+        Fit::None
+    }
+
+    /// The file that a loader of this kind would give to the executor, as far as it can be told without loading
+    /// anything. None counts as source text.
+    fn entry_file(_config: &Self::Config) -> Option<EntryFile> {
+        None
+    }
+
+    /// Why an executor of this kind cannot run a file: what the file is, `a shared library`. None where it can.
+    fn unfit(_file: &EntryFile) -> Option<&'static str> {
+        None
+    }
+
     /// Makes the component. Contacts nothing yet: that is for `check`, which the engine calls.
     fn build(config: Self::Config, site: &Site<'_>) -> impl Future<Output = Result<Box<Self::Role>, Fault>> + Send;
 }
@@ -189,6 +206,12 @@ pub struct Entry<R: ?Sized + 'static> {
     pub check: fn(&Section) -> Vec<Problem>,
     /// What it would work with outside of the process.
     pub claims: fn(&Section, &Around<'_>) -> Vec<Claim>,
+    /// Whether a loader is the one for a path.
+    pub takes: fn(&Path) -> Fit,
+    /// The file that a loader would give to the executor.
+    pub entry_file: fn(&Section) -> Option<EntryFile>,
+    /// Why an executor cannot run a file.
+    pub unfit: fn(&EntryFile) -> Option<&'static str>,
     /// Parses the table and builds the component.
     pub build: Build<R>,
 }
@@ -210,6 +233,9 @@ impl<R: Role + ?Sized> Entry<R> {
             schema: schema::<K>,
             check: check::<K>,
             claims: claims::<K>,
+            takes: K::takes,
+            entry_file: |section| own::<K>(section).0.as_ref().and_then(K::entry_file),
+            unfit: K::unfit,
             build: build::<K>,
         }
     }

@@ -2,13 +2,15 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
 
 use config::Value;
+use runtime_core::Entry;
 use runtime_core::config::layers::{Variables, empty, of_variable, put};
+use runtime_core::config::pairing::loader_for;
+use runtime_core::config::section::property_names;
 use runtime_core::config::settings::Isolation;
 use runtime_core::config::{Problem, Settings, os_text, tree};
-use runtime_core::contract::Fault;
+use runtime_core::contract::{Fault, Loader};
 
 use crate::args::FunctionArgs;
 
@@ -41,10 +43,9 @@ pub(super) fn settings(
     }
 
     let path = os_text::text(args.path.as_os_str());
-    let loader = loader(&args.path);
-    set(&["loader", "use"], argument(loader));
+    let loader = loader_for(&args.path);
+    set(&["loader", "use"], argument(loader.map_or("file", |loader| loader.name)));
     set(&["loader", "path"], argument(&path));
-    set(&["executor", "use"], argument(if loader == "native" { "native" } else { "python" }));
     let handler = match (&args.handler, variables.get("USER_HANDLER_NAME")) {
         (Some(name), _) => Some(argument(name)),
         (None, name) => name.map(|name| of_variable("USER_HANDLER_NAME", name)),
@@ -57,7 +58,7 @@ pub(super) fn settings(
         (None, entry) => entry.map(|entry| of_variable("ZIP_ENTRY_RELATIVE_FILE_PATH", entry)),
     };
     if let Some(entry) =
-        entry.filter(|entry| loader != "file" || tree::origin(entry).as_deref() == Some("the command line"))
+        entry.filter(|entry| has_entry(loader) || tree::origin(entry).as_deref() == Some("the command line"))
     {
         set(&["loader", "entry"], entry);
     }
@@ -76,19 +77,16 @@ pub(super) fn reader_has_gone(fault: &Fault) -> bool {
     false
 }
 
-/// The loader that a path asks for.
-fn loader(path: &Path) -> &'static str {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    match ending {
-        _ if path.is_dir() => "dir",
-        "zip" => "zip",
-        "so" => "native",
-        _ => "file",
-    }
+/// Whether a loader has a file inside to choose.
+fn has_entry(loader: Option<&'static Entry<dyn Loader>>) -> bool {
+    loader.is_some_and(|loader| property_names(&(loader.schema)()).iter().any(|name| name == "entry"))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -102,10 +100,18 @@ mod tests {
     #[test]
     fn the_loader_follows_from_the_path() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        assert_eq!(
-            ["f.py", "f", "f.zip", "f.so"].map(|name| loader(Path::new(name))),
-            ["file", "file", "zip", "native"]
-        );
-        assert_eq!(loader(here), "dir");
+        let loader = |path: &Path| loader_for(path).map(|loader| (loader.name, has_entry(Some(loader))));
+        for (name, found) in [("f.py", "file"), ("f", "file"), ("f.zip", "zip"), ("f.whl", "zip"), ("f.so", "native")] {
+            assert_eq!(loader(Path::new(name)).map(|(name, _)| name), Some(found), "{name}");
+        }
+        assert_eq!(loader(here), Some(("dir", true)));
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content, found) in
+            [("a.py", &b"\x7fELF"[..], "native"), ("b", b"PK\x03\x04", "zip"), ("c.txt", b"x = 1", "file")]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(loader(&path).map(|(name, _)| name), Some(found), "{name}");
+        }
     }
 }

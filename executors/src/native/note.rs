@@ -50,7 +50,10 @@ fn examine(bytes: &[u8]) -> Result<Facet, String> {
         return Err(format!("is an ELF file, but no shared library: {REBUILD}"));
     }
     whole(header, endian, bytes)?;
-    let facet = note(header, endian, bytes)?;
+    let facet = match note(header, endian, bytes)? {
+        Some(facet) => facet,
+        None => return Err(without_note(header, endian, bytes)),
+    };
     agrees(&facet)?;
     exports(header, endian, bytes).map_err(unreadable)?.then_some(facet).ok_or_else(|| {
         format!("has no symbol {}: export its functions by export!, and do not hide symbols", abi::SYMBOL)
@@ -123,17 +126,31 @@ fn whole(header: &Header, endian: Endianness, bytes: &[u8]) -> Result<(), String
 }
 
 /// The note of the library.
-fn note(header: &Header, endian: Endianness, bytes: &[u8]) -> Result<Facet, String> {
+fn note(header: &Header, endian: Endianness, bytes: &[u8]) -> Result<Option<Facet>, String> {
     let broken = |error: object::Error| format!("has notes that cannot be read ({error}): build it again");
     for segment in header.program_headers(endian, bytes).map_err(broken)? {
         let Some(mut notes) = segment.notes(endian, bytes).map_err(broken)? else { continue };
         while let Some(note) = notes.next().map_err(broken)? {
             if note.name_bytes() == abi::NOTE_OWNER && note.n_type(endian).0 == abi::NOTE_TYPE {
-                return facet(note.desc());
+                return facet(note.desc()).map(Some);
             }
         }
     }
-    Err(format!("has no gaugefn note, so it is no library of functions: {REBUILD}"))
+    Ok(None)
+}
+
+/// What a library is that has no note.
+fn without_note(header: &Header, endian: Endianness, bytes: &[u8]) -> String {
+    // as many modules are, one of them is enough
+    let module = symbols(header, endian, bytes, |name| name.starts_with(b"PyInit_"));
+    match module.unwrap_or_default() {
+        Some(name) => format!(
+            "is an extension module of Python ({}), which is imported by a function and is none itself: name the .py \
+             file that imports it",
+            String::from_utf8_lossy(&name)
+        ),
+        None => format!("has no gaugefn note, so it is no library of functions: {REBUILD}"),
+    }
 }
 
 /// The note's content, of which later minors may have more.
@@ -188,14 +205,25 @@ fn agrees(facet: &Facet) -> Result<(), String> {
 
 /// Whether the descriptor can be looked up.
 fn exports(header: &Header, endian: Endianness, bytes: &[u8]) -> object::Result<bool> {
+    symbols(header, endian, bytes, |name| name == abi::SYMBOL.as_bytes()).map(|found| found.is_some())
+}
+
+/// The name of the first symbol for others that is like this.
+fn symbols(
+    header: &Header,
+    endian: Endianness,
+    bytes: &[u8],
+    wanted: impl Fn(&[u8]) -> bool,
+) -> object::Result<Option<Vec<u8>>> {
     let sections = header.sections(endian, bytes)?;
     let symbols = sections.symbols(endian, bytes, elf::SHT_DYNSYM)?;
     for symbol in symbols.iter() {
-        if !symbol.is_undefined(endian) && symbols.symbol_name(endian, symbol)? == abi::SYMBOL.as_bytes() {
-            return Ok(true);
+        let name = symbols.symbol_name(endian, symbol)?;
+        if !symbol.is_undefined(endian) && wanted(name) {
+            return Ok(Some(name.to_vec()));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -63,6 +63,13 @@ pub(crate) fn unpack(archive: &mut Archive, limits: &Limits, place: &Path) -> Re
         .map_err(|refusal| refusal.about(&archive.title))
 }
 
+/// The names of the files in an archive, if it is within the usual limits.
+pub(crate) fn names(archive: &mut Archive) -> Result<Vec<String>, Refusal> {
+    let (len, limits) = (archive.len, Limits::default());
+    let (_, plan) = planned(BufReader::with_capacity(1024, &mut archive.file), len, &limits)?;
+    Ok(plan.files.into_iter().map(|file| file.path).collect())
+}
+
 /// The hash of the archive's bytes.
 pub(crate) fn hash(archive: &mut Archive) -> Result<ContentHash, Refusal> {
     let unreadable = |error: io::Error| Refusal::broken(format!("cannot be read: {error}")).about(&archive.title);
@@ -70,12 +77,15 @@ pub(crate) fn hash(archive: &mut Archive) -> Result<ContentHash, Refusal> {
     ContentHash::of_reader(&mut archive.file).map_err(unreadable)
 }
 
-fn unpack_from<R: Read + Seek>(
-    mut reader: R,
-    len: u64,
-    limits: &Limits,
-    place: &Path,
-) -> Result<PrivateFolder, Refusal> {
+fn unpack_from<R: Read + Seek>(reader: R, len: u64, limits: &Limits, place: &Path) -> Result<PrivateFolder, Refusal> {
+    let (mut zip, plan) = planned(reader, len, limits)?;
+    let folder = private_folder(place)?;
+    extract::extract(&mut zip, &plan, folder.path())?;
+    Ok(folder)
+}
+
+/// Everything short of writing.
+fn planned<R: Read + Seek>(mut reader: R, len: u64, limits: &Limits) -> Result<(ZipIterable<R>, plan::Plan), Refusal> {
     let directory = directory::locate(&mut reader, len)?;
     if directory.entries > limits.max_entries {
         return Err(Refusal::broken(format!(
@@ -98,9 +108,7 @@ fn unpack_from<R: Read + Seek>(
         return Err(Refusal::broken("is damaged: it has several ends that disagree; copy or pack it again"));
     }
     let plan = plan::plan(&mut zip, &directory, limits)?;
-    let folder = private_folder(place)?;
-    extract::extract(&mut zip, &plan, folder.path())?;
-    Ok(folder)
+    Ok((zip, plan))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! * [`settings`] - the whole configuration as it is used
 //! * `reader` - from the tree to the settings
 //! * `failures` - the part of it about failed events, and where they are kept
+//! * [`pairing`] - a loader and an executor that go together
 //! * [`claims`] - where components would get into each other's way
 //! * [`schema`] - the JSON Schema of the whole, composed from the registered components
 //! * [`reserved`] - names that later versions will give a meaning
@@ -26,6 +27,7 @@ mod failures;
 mod file;
 pub mod layers;
 pub mod os_text;
+pub mod pairing;
 mod reader;
 pub mod reserved;
 pub mod schema;

@@ -34,7 +34,7 @@ fn is_label(label: &str) -> bool {
         && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
 }
 
-/// The executor where none is named.
+/// The executor where none is named and no file says otherwise.
 pub(super) const PYTHON: &str = "python";
 
 /// Whether a label is the name of a sink, so that `use` may be left out.
@@ -154,7 +154,6 @@ impl Reader {
         let sinks = table.take("sinks");
         let mut options = self.options(&table);
 
-        let executor = self.choose::<dyn Executor>(executor, Some(PYTHON));
         let source = if has_source {
             self.choose::<dyn Source>(source, None)
         } else {
@@ -163,12 +162,15 @@ impl Reader {
         };
         // problems of these are noted with those of the loader's own
         let reload = loader.split::<ReloadOptions>().0.read(&[]).0.unwrap_or_default();
+        let missing = loader.problem("", "missing; name where the function's code is: use = \"file\"");
+        let loader = if has_loader { self.choose::<dyn Loader>(loader, None) } else { None };
+        let executor = self.executor(executor, loader.as_ref());
         let wants_loader = executor.as_ref().is_none_or(|choice| choice.entry.needs_module);
         let loader = match (has_loader, wants_loader) {
-            (true, _) => self.choose::<dyn Loader>(loader, None).map(Some),
+            (true, _) => loader.map(Some),
             (false, false) => Some(None),
             (false, true) => {
-                self.problems.push(loader.problem("", "missing; name where the function's code is: use = \"file\""));
+                self.problems.push(missing);
                 None
             }
         };

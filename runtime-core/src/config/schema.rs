@@ -18,7 +18,7 @@ pub fn whole() -> Result<Value, Fault> {
     properties.insert("source".to_owned(), any_of::<dyn Source>("where events come from", true)?);
     properties.insert("loader".to_owned(), any_of::<dyn Loader>("where the function's code comes from", true)?);
     properties
-        .insert("executor".to_owned(), any_of::<dyn Executor>("what runs the code; python without a table", false)?);
+        .insert("executor".to_owned(), any_of::<dyn Executor>("what runs the code; where none is named the loader's file decides: native for a shared library, else python", false)?);
     properties
         .insert("state".to_owned(), any_of::<dyn StateStore>("what keeps context.env; memory without a table", false)?);
     properties.insert("errors".to_owned(), closed(value_of::<ErrorTable>()));

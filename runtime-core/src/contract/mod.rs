@@ -9,6 +9,7 @@
 //! * [`batch`] - what travels: [`Event`], [`Batch`], [`Receipt`]
 //! * [`source`] - where events come from: [`Source`], [`Pull`]
 //! * [`loader`] - where code comes from: [`Loader`], [`Module`]
+//! * [`entry_file`] - what a file looks like before it is loaded: [`EntryFile`]
 //! * [`function`] - code that can be called: [`Executor`], [`Function`], [`Outcome`]
 //! * [`state`] - what is kept between calls: [`StateStore`]
 //! * [`sink`] - where results go: [`Sink`], [`Output`], [`Route`]
@@ -19,6 +20,7 @@
 
 pub mod batch;
 pub mod commit;
+pub mod entry_file;
 pub mod fault;
 pub mod function;
 pub mod lease;
@@ -30,6 +32,7 @@ pub mod state;
 
 pub use batch::{Batch, Event, Original, Payload, Receipt, Settle, Verdict};
 pub use commit::{Commit, Decision, Domain, Prepared, Transaction};
+pub use entry_file::{EntryFile, Fit};
 pub use fault::{Blame, Fault};
 pub use function::{Brief, Call, Executor, Facts, Function, Health, Legacy, Observer, Outcome, Pipeline, Returned};
 pub use lease::{Lease, Tenure};

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::board::Board;
 use super::reload::{Reload, announce, wanted};
+use crate::config::pairing::mismatch;
 use crate::config::settings::{ErrorOptions, FunctionSettings, Isolation};
 use crate::config::{Section, Taken};
-use crate::contract::{Brief, DeadLetters, Facts, Fault, Function, Health, Sink, Source, StateStore};
+use crate::contract::{
+    Brief, DeadLetters, EntryFile, Executor, Facts, Fault, Function, Health, Loader, Module, Sink, Source, StateStore,
+};
 use crate::isolation::{Isolate, Restarts, Workers};
 use crate::main_thread::MainThread;
-use crate::registry::Site;
+use crate::registry::{Entry, Site};
 
 /// A function with everything it needs, ready to run.
 pub struct Parts {
@@ -126,6 +131,29 @@ fn site<'a>(settings: &'a FunctionSettings, around: &Surroundings<'a>) -> Site<'
     }
 }
 
+/// An executor that is given no module of which it can be told that it cannot run it. What is loaded may be another
+/// thing than what was there when the executor was chosen: a file that came later, or a newer version.
+struct Suited {
+    inner: Box<dyn Executor>,
+    executor: &'static Entry<dyn Executor>,
+    loader: &'static Entry<dyn Loader>,
+}
+
+#[async_trait]
+impl Executor for Suited {
+    async fn warm(&self) -> Result<(), Fault> {
+        self.inner.warm().await
+    }
+
+    async fn prepare(&self, module: Option<Module>, brief: Brief) -> Result<Box<dyn Function>, Fault> {
+        let file = module.as_ref().map(|module| EntryFile::at(&module.entry));
+        match file.and_then(|file| mismatch(self.executor, self.loader, &file)) {
+            Some(why) => Err(Fault::config(why)),
+            None => self.inner.prepare(module, brief).await,
+        }
+    }
+}
+
 /// A function's code, loaded.
 pub struct Code {
     /// To be called.
@@ -172,6 +200,8 @@ impl Code {
         let (function, reload) = match &settings.loader {
             Some(choice) if settings.executor.entry.needs_module => {
                 let loader = (choice.entry.build)(&choice.section, &site).await?;
+                let executor: Box<dyn Executor> =
+                    Box::new(Suited { inner: executor, executor: settings.executor.entry, loader: choice.entry });
                 let module = loader.load(wanted(&brief)).await?;
                 let serving = module.revision.clone();
                 let function = executor.prepare(Some(module), brief.clone()).await?;
