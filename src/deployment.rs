@@ -7,20 +7,25 @@ use std::path::Path;
 
 use config::Value;
 use runtime_core::config::layers::{self, Variables, of_variable, put};
-use runtime_core::config::{Problem, os_text, tree};
+use runtime_core::config::{Problem, Section, os_text, pairing, tree};
 
 use code::{Code, Place};
 
 mod code;
+mod elsewhere;
 mod redis;
 
+pub(crate) use elsewhere::elsewhere;
 pub(crate) use redis::{facts, make_way};
 
 /// Where the replaced image had the function, and where its deployments mount it.
 pub(crate) const USER_MODULE: &str = "/opt/usermodule.py";
 
-const INPUT: &[&str] = &["REDIS_INPUT_KEY"];
-const OUTPUT: &[&str] = &["REDIS_OUTPUT_KEY"];
+/// The origin of what no variable says.
+const DEFAULT: &str = "the default deployment";
+
+const INPUT: &[&str] = &["REDIS_INPUT_KEY", "RUNTIME_INPUT_CHANNEL"];
+const OUTPUT: &[&str] = &["REDIS_OUTPUT_KEY", "RUNTIME_OUTPUT_CHANNEL"];
 
 /// Seconds between two looks at the key.
 const PERIOD: &[&str] = &[
@@ -50,6 +55,8 @@ const HANDLER: &[&str] = &[
     "FUNCTION_ENTRY_POINT",
     "USER_ENTRYPOINT_FUNCTION",
     "RUNTIME_FUNCTION_NAME",
+    "HANDLER_ENTRYPOINT",
+    "ZIP_ENTRY_FUNCTION",
 ];
 
 /// A requirements file; the first spelling is the replaced image's own.
@@ -123,11 +130,19 @@ fn declared_elsewhere(variables: &dyn Variables, file: &Value) -> Option<String>
 
 /// The values of the default deployment that no variable says.
 fn fixed(text: &str) -> Value {
-    of_variable("the default deployment", text)
+    of_variable(DEFAULT, text)
 }
 
 fn set(tree: &mut Value, path: &[&str], value: Value) {
     put(tree, &[&["functions", "default"], path].concat(), value);
+}
+
+/// Whether what runs the code of this layer, which its file decides, has packages to install.
+fn knows_requirements(tree: &Value) -> bool {
+    let below = |value: &Value, key: &str| tree::table(value)?.get(key).cloned();
+    let loader = ["functions", "default", "loader"].iter().try_fold(tree.clone(), |value, key| below(&value, key));
+    let section = loader.map(|loader| Section::new("functions.default.loader", loader, None));
+    section.is_none_or(|loader| pairing::knows(&loader, "requirements"))
 }
 
 impl Reader<'_> {
@@ -181,8 +196,6 @@ impl Reader<'_> {
     }
 
     fn code(&mut self, tree: &mut Value, module: Option<Set>) {
-        let mut executor = fixed("python");
-        let mut native = false;
         match code::choose(self, module) {
             Code::Zip { place, entry } => {
                 set(tree, &["loader", "use"], fixed("zip"));
@@ -194,11 +207,12 @@ impl Reader<'_> {
                     set(tree, &["loader", "entry"], of_variable(variable, entry));
                 }
             }
+            Code::Folder { folder: (variable, path), entry } => {
+                set(tree, &["loader", "use"], fixed("dir"));
+                set(tree, &["loader", "path"], of_variable(variable, path));
+                set(tree, &["loader", "entry"], of_variable(entry.0, entry.1));
+            }
             Code::File((variable, path)) => {
-                if Path::new(&path).extension().is_some_and(|ending| ending == "so") {
-                    executor = of_variable(variable, "native");
-                    native = true;
-                }
                 set(tree, &["loader", "use"], fixed("file"));
                 set(tree, &["loader", "path"], of_variable(variable, path));
             }
@@ -207,9 +221,8 @@ impl Reader<'_> {
                 set(tree, &["loader", "source"], of_variable(variable, text));
             }
         }
-        set(tree, &["executor", "use"], executor);
         if let Some((variable, path)) = self.first(REQUIREMENTS) {
-            if native {
+            if !knows_requirements(tree) {
                 self.warnings
                     .push(format!("{variable} is ignored: packages are for Python, and the function is a library"));
             } else if os_text::path(&path).is_file() {

@@ -64,7 +64,7 @@ async fn connect_all(context: &Context, settings: &Settings) -> (Vec<(String, Fa
         let (mut built, refused) = Built::of(function, &around).await;
         let whole = refused.is_empty();
         let code = Code::load(function, &around, built.told(), &board).await;
-        let code = code.map_err(|fault| failed("", fault)).ok();
+        let code = code.map_err(|fault| failed("", context.with_elsewhere(settings, &function.name, fault))).ok();
         for (part, fault) in refused.into_iter().chain(open(&mut built).await) {
             failed(&part, fault);
         }

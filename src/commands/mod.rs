@@ -13,6 +13,7 @@ use runtime_core::main_thread::MainThread;
 
 use crate::args::{Command, ConfigArgs};
 use crate::configuration::{self, Layered};
+use crate::deployment;
 
 mod check;
 mod components;
@@ -103,6 +104,17 @@ impl Context {
         let settings = layered.settings().map_err(|problems| refuse_all(&problems))?;
         layered.warnings.extend(settings.warnings.iter().map(ToString::to_string));
         Ok((layered, settings))
+    }
+
+    /// A fault of a function that cannot be loaded; where its file is missing, with what else is there.
+    fn with_elsewhere(&self, settings: &Settings, function: &str, fault: Fault) -> Fault {
+        let mut functions = settings.functions.iter();
+        let found = functions.find(|settings| settings.name == function).and_then(deployment::elsewhere);
+        match (fault.blame(), found) {
+            (Blame::File, Some(found)) => Fault::file(format!("{}; {found}", fault.chain())),
+            (Blame::Function, Some(found)) => Fault::function(format!("{}; {found}", fault.chain())),
+            _ => fault,
+        }
     }
 
     /// What the functions of these settings share.

@@ -80,6 +80,7 @@ async fn serve(context: &Context, settings: &Settings, require_backend: bool) ->
         ready = loading => match ready {
             Ok(ready) => ready,
             Err((function, fault)) => {
+                let fault = context.with_elsewhere(settings, function, fault);
                 tracing::error!(function, "{}", whole(&fault));
                 return Ok(fault.blame().exit_code());
             }

@@ -5,9 +5,17 @@ use std::path::Path;
 use loaders::Reason;
 use runtime_core::config::{Problem, os_text, tree};
 
-use super::{Reader, Set, USER_MODULE, same_meaning};
+use super::{DEFAULT, Reader, Set, USER_MODULE, same_meaning};
 
-const ZIP: &[&str] = &["ZIP_TARGET_PATH", "ZIP_FILE_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "ZIP_FILE"];
+const ZIP: &[&str] = &[
+    "ZIP_TARGET_PATH",
+    "ZIP_FILE_PATH",
+    "FUNCTION_ZIP_PATH",
+    "RUNTIME_ZIP_PATH",
+    "CODE_ZIP_PATH",
+    "ZIP_PATH",
+    "ZIP_FILE",
+];
 const BASE64: &[&str] = &["ZIP_BASE64", "USER_CODE_BASE64"];
 const ENTRY: &[&str] = &[
     "ZIP_ENTRY_RELATIVE_FILE_PATH",
@@ -30,6 +38,8 @@ pub(super) enum Code {
     Zip { place: Place, entry: Option<Set> },
     /// One source file.
     File(Set),
+    /// A module in a package beside the single file, by the folder that holds both.
+    Folder { folder: Set, entry: Set },
     /// The source itself.
     Source(Set),
 }
@@ -59,12 +69,13 @@ pub(super) fn choose(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
     if wanted == Wanted::Single {
         return single(reader, module);
     }
-    let path = match named_zip(reader) {
+    let base64 = reader.first(BASE64);
+    let instead = base64.is_some() || (wanted == Wanted::Either && has_single(reader));
+    let path = match named_zip(reader, instead) {
         Ok(path) => path,
         // the url has been refused, so nothing will run
         Err(()) => return single(reader, module),
     };
-    let base64 = reader.first(BASE64);
     let place = match (path, base64) {
         (None, None) => {
             if let Wanted::Zip(variable) = wanted {
@@ -93,7 +104,21 @@ pub(super) fn choose(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
             (Some(_), None) => Place::Path(path),
         },
     };
-    Code::Zip { place, entry: reader.first(ENTRY).or(module) }
+    let entry = reader.first(ENTRY).or_else(|| module.filter(|module| in_zip(reader, &place, module)));
+    Code::Zip { place, entry }
+}
+
+/// Whether the zip has the module that the entry function's name says; where it cannot be read, the loader says why.
+fn in_zip(reader: &mut Reader<'_>, place: &Place, (variable, module): &Set) -> bool {
+    let found = match place {
+        Place::Path((_, path)) => loaders::zip_has_module(Some(Path::new(path)), None, module),
+        Place::Base64((_, text)) => loaders::zip_has_module(None, Some(text), module),
+    };
+    let absent = found == Some(false);
+    if absent {
+        reader.warnings.push(format!("the module '{module}' of {variable} is ignored: the zip has none of that name"));
+    }
+    !absent
 }
 
 fn wanted(reader: &mut Reader<'_>) -> Wanted {
@@ -111,8 +136,9 @@ fn wanted(reader: &mut Reader<'_>) -> Wanted {
     }
 }
 
-/// The variable that names the zip by its path; an error where its url has been refused.
-fn named_zip(reader: &mut Reader<'_>) -> Result<Option<Set>, ()> {
+/// The variable that names the zip by its path; an error where its url has been refused. `instead` says whether other
+/// code is there to run in its place.
+fn named_zip(reader: &mut Reader<'_>, instead: bool) -> Result<Option<Set>, ()> {
     let path = beside_target(reader).or_else(|| reader.first(ZIP));
     let url = reader.first(URL);
     match (path, url) {
@@ -125,9 +151,16 @@ fn named_zip(reader: &mut Reader<'_>) -> Result<Option<Set>, ()> {
         (None, Some((variable, url))) => match url.split_once("://") {
             None => Ok(Some((variable, url))),
             Some(("file", path)) => Ok(Some((variable, path.to_owned()))),
+            Some(_) if instead => {
+                reader.warnings.push(format!(
+                    "{variable} is ignored: '{}' is not downloaded, and other code is there; to have the zip, mount it as a \
+                     file and name that by ZIP_TARGET_PATH",
+                    without_signature(&url)
+                ));
+                Ok(None)
+            }
             Some(_) => {
-                // what follows may be a signature
-                let shown = tree::masked("", url.split(['?', '#']).next().unwrap_or_default());
+                let shown = without_signature(&url);
                 let message =
                     format!("'{shown}' is not downloaded; mount the zip as a file and name that by ZIP_TARGET_PATH");
                 reader.problems.push(Problem::new("functions.default.loader.path", message, Some(variable.to_owned())));
@@ -136,6 +169,11 @@ fn named_zip(reader: &mut Reader<'_>) -> Result<Option<Set>, ()> {
         },
         (None, None) => Ok(None),
     }
+}
+
+/// A url without its parameters, which may be a signature, and without a password.
+fn without_signature(url: &str) -> String {
+    tree::masked("", url.split(['?', '#']).next().unwrap_or_default())
 }
 
 /// ZIP_FILE_PATH, where ZIP_TARGET_PATH is set as well and the former is a zip: deployments in use name the folder to
@@ -165,17 +203,49 @@ fn has_single(reader: &Reader<'_>) -> bool {
 fn single(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
     let code = named_single(reader);
     if let Some((variable, module)) = module {
-        let stem = match &code {
-            Code::File((_, path)) => Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default(),
-            _ => "usermodule",
+        let (path, stem) = match &code {
+            Code::File((named_by, path)) => {
+                let path = Path::new(path);
+                let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+                (Some((*named_by, path)), stem)
+            }
+            _ => (None, "usermodule"),
         };
-        if module != stem {
-            let warning =
-                format!("the module '{module}' of {variable} is ignored: the function is the single file '{stem}'");
-            reader.warnings.push(warning);
+        let means_it = |path: &Path| path.with_extension("").ends_with(module.replace('.', "/"));
+        if module == stem || path.is_some_and(|(_, path)| means_it(path)) {
+            return code;
         }
+        let found = path.and_then(|(named_by, path)| Some((named_by, path, beside(path, (variable, &module))?)));
+        if let Some((named_by, path, found)) = found {
+            // the default names nothing that anybody wanted
+            if named_by != DEFAULT {
+                reader.warnings.push(format!(
+                    "{named_by} is ignored: {variable} names the module '{module}', which is beside '{}'",
+                    path.display()
+                ));
+            }
+            return found;
+        }
+        let warning =
+            format!("the module '{module}' of {variable} is ignored: the function is the single file '{stem}'");
+        reader.warnings.push(warning);
     }
     code
+}
+
+/// The module of a dotted name beside the single file.
+fn beside(single: &Path, (variable, module): (&'static str, &str)) -> Option<Code> {
+    let folder = single.parent()?;
+    let inside = module.replace('.', "/");
+    let text = |path: &Path| path.to_str().map(str::to_owned);
+    let file = folder.join(format!("{inside}.py"));
+    let is_package = || folder.join(&inside).join("__init__.py").is_file();
+    if file.is_file() && !module.contains('.') {
+        return Some(Code::File((variable, text(&file)?)));
+    }
+    // what is in a package imports it from the folder above
+    (!module.is_empty() && (file.is_file() || is_package()))
+        .then_some(Code::Folder { folder: (variable, text(folder)?), entry: (variable, module.to_owned()) })
 }
 
 fn named_single(reader: &mut Reader<'_>) -> Code {
@@ -189,7 +259,7 @@ fn named_single(reader: &mut Reader<'_>) -> Code {
         Some((variable, text)) if is_path(text.trim()) => Code::File((variable, text.trim().to_owned())),
         // with the line end after it, as it is what was written
         Some((variable, text)) => Code::Source((variable, reader.variables.whole(variable).unwrap_or(text))),
-        None => Code::File(("the default deployment", USER_MODULE.to_owned())),
+        None => Code::File((DEFAULT, USER_MODULE.to_owned())),
     }
 }
 

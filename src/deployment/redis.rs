@@ -6,7 +6,7 @@ use runtime_core::config::layers::{self, PREFIX, Variables, of_variable, put};
 use runtime_core::config::{Section, os_text, tree};
 use runtime_core::contract::Facts;
 
-use super::Reader;
+use super::{INPUT, OUTPUT, Reader};
 
 const HOST: &[&str] = &["REDIS_HOST", "REDIS_IP", "RUNTIME_REDIS_HOST"];
 const PORT: &[&str] = &["REDIS_PORT", "RUNTIME_REDIS_PORT"];
@@ -126,10 +126,7 @@ pub(crate) fn facts(variables: &dyn Variables) -> Facts {
     Facts {
         host: target.as_ref().map(|target| target.host().to_owned()),
         port: target.as_ref().map(redis_link::Target::port),
-        input_key: variables
-            .get("REDIS_INPUT_KEY")
-            .or_else(|| Some("metrics".to_owned()))
-            .map(|key| os_text::shown(&key)),
-        output_key: variables.get("REDIS_OUTPUT_KEY").map(|key| os_text::shown(&key)),
+        input_key: Some(reader.first(INPUT).map_or_else(|| "metrics".to_owned(), |(_, key)| os_text::shown(&key))),
+        output_key: reader.first(OUTPUT).map(|(_, key)| os_text::shown(&key)),
     }
 }

@@ -42,8 +42,20 @@ const HANDLER: &[&str] = &[
     "FUNCTION_ENTRY_POINT",
     "USER_ENTRYPOINT_FUNCTION",
     "RUNTIME_FUNCTION_NAME",
+    "HANDLER_ENTRYPOINT",
+    "ZIP_ENTRY_FUNCTION",
 ];
-const ZIP: &[&str] = &["ZIP_TARGET_PATH", "ZIP_FILE_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "ZIP_FILE"];
+const ZIP: &[&str] = &[
+    "ZIP_TARGET_PATH",
+    "ZIP_FILE_PATH",
+    "FUNCTION_ZIP_PATH",
+    "RUNTIME_ZIP_PATH",
+    "CODE_ZIP_PATH",
+    "ZIP_PATH",
+    "ZIP_FILE",
+];
+const INPUT: &[&str] = &["REDIS_INPUT_KEY", "RUNTIME_INPUT_CHANNEL"];
+const OUTPUT: &[&str] = &["REDIS_OUTPUT_KEY", "RUNTIME_OUTPUT_CHANNEL"];
 const BASE64: &[&str] = &["ZIP_BASE64", "USER_CODE_BASE64"];
 const ENTRY: &[&str] = &[
     "ZIP_ENTRY_RELATIVE_FILE_PATH",
@@ -90,10 +102,17 @@ impl Files {
     }
 
     fn zip(&self, name: &str) -> String {
+        self.zip_of(name, &["main.py"])
+    }
+
+    /// A zip with these modules.
+    fn zip_of(&self, name: &str, modules: &[&str]) -> String {
         let path = self.folder.path().join(name);
         let mut zip = zip::ZipWriter::new(fs::File::create(&path).unwrap());
-        zip.start_file("main.py", zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(b"def handler(input, context):\n    return input\n").unwrap();
+        for module in modules {
+            zip.start_file(*module, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(b"def handler(input, context):\n    return input\n").unwrap();
+        }
         zip.finish().unwrap();
         path.display().to_string()
     }
@@ -124,6 +143,11 @@ impl Result {
 
     fn text(&self, path: &str) -> Option<String> {
         self.of_default(path).map(|(text, _)| text)
+    }
+
+    /// The executor that the settings have, whoever chose it.
+    fn executor(&self) -> &'static str {
+        runtime_core::config::Settings::read(&self.layer, None).ok().unwrap().functions[0].executor.entry.name
     }
 
     /// Without the one that a missing REDIS_OUTPUT_KEY always gives.

@@ -5,9 +5,10 @@ use super::{BASE64, ENTRY, Files, HANDLER, SINGLE, URL, WHICH, ZIP, ZIP_TEXT, al
 #[test]
 fn a_handler_may_name_its_module() {
     let files = Files::new();
-    let zip = files.zip("f.zip");
+    let zip = files.zip_of("f.zip", &["main.py", "app/vm.py"]);
     for name in HANDLER {
         let inside = alone(&[(name, "app.vm.process"), ("ZIP_TARGET_PATH", &zip)]);
+        assert_eq!(inside.other_warnings(), [""; 0]);
         assert_eq!(inside.of_default("handler"), pair("process", name));
         assert_eq!(inside.of_default("loader.entry"), pair("app.vm", name));
     }
@@ -24,6 +25,54 @@ fn a_handler_may_name_its_module() {
     assert_eq!(
         other.other_warnings(),
         ["the module 'vm' of USER_HANDLER_NAME is ignored: the function is the single file 'usermodule'"]
+    );
+}
+
+#[test]
+fn a_module_is_looked_for_before_the_default_is_taken() {
+    let files = Files::new();
+    let single = files.put("usermodule.py", b"");
+    let (vm, _) = (files.put("vm.py", b""), files.put("app/deep/vm.py", b""));
+    files.put("pack/__init__.py", b"");
+    let of = |handler: &str, single: &str| alone(&[("HANDLER_ENTRYPOINT", handler), ("USER_MODULE_PATH", single)]);
+
+    // the single file itself, by its name or by its place
+    for handler in ["usermodule.process", "process"] {
+        let itself = of(handler, &single);
+        assert_eq!((itself.text("loader.path"), itself.other_warnings().len()), (Some(single.clone()), 0), "{handler}");
+    }
+    let placed = of("deep.vm.process", &files.path("app/deep/vm.py"));
+    assert_eq!((placed.text("loader.path"), placed.other_warnings().len()), (Some(files.path("app/deep/vm.py")), 0));
+
+    let beside = of("vm.process", &single);
+    assert_eq!(beside.of_default("loader.path"), pair(&vm, "HANDLER_ENTRYPOINT"));
+    assert_eq!(beside.text("loader.use").unwrap(), "file");
+    assert_eq!(
+        beside.other_warnings(),
+        [format!("USER_MODULE_PATH is ignored: HANDLER_ENTRYPOINT names the module 'vm', which is beside '{single}'")]
+    );
+    let missing = of("vm.process", &files.path("none.py"));
+    assert_eq!(missing.text("loader.path").as_ref(), Some(&vm), "also where the single file is missing");
+    for module in ["app.deep.vm", "pack"] {
+        let dotted = of(&format!("{module}.process"), &single);
+        assert_eq!(dotted.text("loader.use").unwrap(), "dir");
+        assert_eq!(dotted.text("loader.path").unwrap(), files.path("").trim_end_matches('/'));
+        assert_eq!(dotted.of_default("loader.entry"), pair(module, "HANDLER_ENTRYPOINT"));
+        assert_eq!(dotted.text("handler").unwrap(), "process");
+    }
+    let nowhere = of("other.process", &single);
+    assert_eq!(nowhere.text("loader.path").unwrap(), single);
+    assert_eq!(
+        nowhere.other_warnings(),
+        ["the module 'other' of HANDLER_ENTRYPOINT is ignored: the function is the single file 'usermodule'"]
+    );
+
+    let zip = files.zip("f.zip");
+    let zipped = alone(&[("HANDLER_ENTRYPOINT", "usermodule.process"), ("ZIP_TARGET_PATH", &zip)]);
+    assert_eq!((zipped.text("loader.entry"), zipped.text("loader.path").unwrap()), (None, zip));
+    assert_eq!(
+        zipped.other_warnings(),
+        ["the module 'usermodule' of HANDLER_ENTRYPOINT is ignored: the zip has none of that name"]
     );
 }
 
@@ -78,20 +127,31 @@ fn zip_url() {
             ["https://example.org/f.zip", "http://example.org/f.zip", "HTTPS://example.org/f.zip", "s3://b/f.zip"]
         {
             assert_eq!(
-                alone(&[(name, url)]).problems,
+                alone(&[(name, url), ("USER_MODULE_PATH", "/no/such.py")]).problems,
                 [format!(
                     "functions.default.loader.path: '{url}' is not downloaded; mount the zip as a file and name that \
                      by ZIP_TARGET_PATH (from {name})"
                 )]
             );
         }
-        let secret = alone(&[(name, "https://me:s3cret@h/f.zip?sig=s3cret#s3cret")]);
+        let url = "https://me:s3cret@h/f.zip?sig=s3cret#s3cret";
+        let secret = alone(&[(name, url), ("USER_MODULE_PATH", "/no/such.py")]);
         assert!(!secret.problems[0].contains("s3cret"), "{:?}", secret.problems);
         assert!(secret.problems[0].contains("h/f.zip'"), "{:?}", secret.problems);
         let pyfile = alone(&[(name, "https://example.org/f.zip"), ("PYFILE_OR_ZIP", "pyfile")]);
         assert_eq!(pyfile.problems, [""; 0]);
-        let asked = alone(&[(name, "https://example.org/f.zip"), ("PYFILE_OR_ZIP", "zip")]);
-        assert_eq!(asked.problems.len(), 1);
+        let single = files.put("vm.py", b"");
+        let url = (*name, "https://me:s3cret@example.org/f.zip?sig=s3cret");
+        let beside = alone(&[url, ("USER_MODULE_PATH", &single)]);
+        assert_eq!((beside.text("loader.path"), beside.problems.len()), (Some(single.clone()), 0));
+        let [warning] = beside.other_warnings()[..] else { panic!("{:?}", beside.warnings) };
+        assert!(warning.starts_with(&format!("{name} is ignored: 'https://me:")), "{warning}");
+        assert!(warning.contains("mount it as a file and name that by ZIP_TARGET_PATH"), "{warning}");
+        assert!(!warning.contains("s3cret"), "{warning}");
+        let text = alone(&[url, ("ZIP_BASE64", ZIP_TEXT)]);
+        assert_eq!((text.text("loader.base64").as_deref(), text.problems.len()), (Some(ZIP_TEXT), 0));
+        let asked = alone(&[url, ("PYFILE_OR_ZIP", "zip"), ("USER_MODULE_PATH", &single)]);
+        assert_eq!(asked.problems.len(), 1, "a zip is asked for");
     }
     let both = alone(&[("ZIP_URL", "https://example.org/f.zip"), ("ZIP_FILE", &zip)]);
     assert_eq!(both.problems, [""; 0]);
@@ -104,14 +164,18 @@ fn a_library_selects_the_native_executor() {
     let requirements = files.put("requirements.txt", b"x");
     for name in SINGLE {
         let library = alone(&[(name, "/opt/libvm.so"), ("NEW_REQUIREMENTS", &requirements)]);
-        assert_eq!(library.of_default("executor.use"), pair("native", name));
+        assert_eq!(library.executor(), "native");
         assert_eq!(library.text("loader.path").unwrap(), "/opt/libvm.so");
         assert_eq!(library.text("executor.requirements"), None);
         let said = "NEW_REQUIREMENTS is ignored: packages are for Python, and the function is a library";
         assert_eq!(library.other_warnings(), [said]);
     }
     let library = files.put("libvm.so", b"\x7fELF");
-    assert_eq!(alone(&[("PYFILE", &library)]).of_default("executor.use"), pair("native", "PYFILE"));
+    assert_eq!(alone(&[("PYFILE", &library)]).executor(), "native");
+    let without_ending = files.put("pyfile", b"\x7fELF");
+    assert_eq!(alone(&[("USER_MODULE_PATH", &without_ending)]).executor(), "native", "the content decides");
+    let zipped = files.zip_of("native.zip", &["libvm.so"]);
+    assert_eq!(alone(&[("ZIP_TARGET_PATH", &zipped)]).executor(), "native");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Each name of each row, alone and beside the others.
 
-use super::{ENTRY, Files, HANDLER, PERIOD, REQUIREMENTS, SINGLE, ZIP, alone, pair, row};
+use super::{ENTRY, Files, HANDLER, INPUT, OUTPUT, PERIOD, REQUIREMENTS, SINGLE, ZIP, alone, pair, row};
 
 #[test]
 fn nothing_set_is_the_replaced_images_default() {
@@ -11,7 +11,8 @@ fn nothing_set_is_the_replaced_images_default() {
     assert_eq!(default("source.watch"), "poll");
     assert_eq!(default("loader.use"), "file");
     assert_eq!(default("loader.path"), "/opt/usermodule.py");
-    assert_eq!(default("executor.use"), "python");
+    assert_eq!(nothing.of_default("executor"), None, "the file decides");
+    assert_eq!(nothing.executor(), "python");
     assert_eq!(nothing.of_default("source.period"), None, "five seconds, as the source has it");
     assert_eq!(nothing.of_default("handler"), None, "'handler', as functions have it");
     assert_eq!(nothing.of_default("sinks"), None);
@@ -22,8 +23,8 @@ fn nothing_set_is_the_replaced_images_default() {
 
 #[test]
 fn keys() {
-    row(&["REDIS_INPUT_KEY"], "functions.default.source.key", "vm:metrics", &[]);
-    row(&["REDIS_OUTPUT_KEY"], "functions.default.sinks.result.key", "2021-result", &[]);
+    row(INPUT, "functions.default.source.key", "vm:metrics", &[]);
+    row(OUTPUT, "functions.default.sinks.result.key", "2021-result", &[]);
     let both = alone(&[("REDIS_INPUT_KEY", "in"), ("REDIS_OUTPUT_KEY", "out")]);
     assert_eq!(both.text("sinks.result.use").unwrap(), "redis_key");
     assert_eq!(both.warnings, [""; 0]);
@@ -68,13 +69,13 @@ fn zip_path() {
     }
     // the pair of ZIP_TARGET_PATH and ZIP_FILE_PATH has a rule of its own
     row(
-        &["ZIP_TARGET_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "ZIP_FILE"],
+        &["ZIP_TARGET_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "CODE_ZIP_PATH", "ZIP_PATH", "ZIP_FILE"],
         "functions.default.loader.path",
         &zip,
         &[],
     );
     row(
-        &["ZIP_FILE_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "ZIP_FILE"],
+        &["ZIP_FILE_PATH", "FUNCTION_ZIP_PATH", "RUNTIME_ZIP_PATH", "CODE_ZIP_PATH", "ZIP_PATH", "ZIP_FILE"],
         "functions.default.loader.path",
         &zip,
         &[],
@@ -98,7 +99,7 @@ fn single_file() {
         let one = alone(&[(name, "/srv/pyfile")]);
         assert_eq!(one.text("loader.use").unwrap(), "file");
         assert_eq!(one.of_default("loader.path"), pair("/srv/pyfile", name));
-        assert_eq!(one.text("executor.use").unwrap(), "python");
+        assert_eq!(one.executor(), "python");
     }
 }
 
