@@ -85,8 +85,8 @@ impl Kind for Folder {
 
     fn entry_file(config: &Config) -> Option<EntryFile> {
         let names = entry::names(&config.path);
-        let library = entry::library(&names, config.entry.as_deref())?;
-        Some(EntryFile::at(&config.path.join(library)))
+        let likely = entry::likely(&names, config.entry.as_deref())?;
+        Some(EntryFile::at(&config.path.join(likely)))
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {

@@ -57,6 +57,13 @@ pub(crate) fn library(names: &[String], entry: Option<&Path>) -> Option<String> 
     libraries.next().filter(|_| libraries.next().is_none()).cloned()
 }
 
+/// The file that would be the entry, by the names of all files: enough to tell what would run it. None where that is
+/// open.
+pub(crate) fn likely(names: &[String], entry: Option<&Path>) -> Option<String> {
+    let python = |name: &&String| is_python(Path::new(name));
+    library(names, entry).or_else(|| names.iter().find(python).cloned())
+}
+
 /// Whether a module of this dotted name is among these files, at the top or in the only folder there.
 pub(crate) fn has_module(names: &[String], module: &str) -> bool {
     let path = module.replace('.', "/");
@@ -364,10 +371,12 @@ mod tests {
     fn a_library_is_the_function_where_it_is_named_or_alone() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let all = names(&["lib/vm.so", "README"]);
-        assert_eq!(library(&all, None).as_deref(), Some(Path::new("lib/vm.so")));
+        assert_eq!(library(&all, None).as_deref(), Some("lib/vm.so"));
         assert_eq!(library(&all, Some(Path::new("vm.so"))).as_deref(), Some("lib/vm.so"));
         assert_eq!(library(&all, Some(Path::new("./lib/vm.so"))).as_deref(), Some("lib/vm.so"));
         assert_eq!(library(&all, Some(Path::new("main.py"))), None);
+        assert_eq!(likely(&names(&["lib.so", "x.py"]), Some(Path::new("x"))).as_deref(), Some("x.py"));
+        assert_eq!(likely(&names(&["a.so", "b.so"]), None), None);
         assert_eq!(library(&names(&["main.py", "fast.so"]), None), None, "a module imports it");
         assert_eq!(library(&names(&["a.so", "b.so"]), None), None);
         assert_eq!(found(&[("vm.so", ""), ("README", "")], None).unwrap(), "vm.so");

@@ -132,7 +132,7 @@ impl Kind for ZipFile {
 
     fn entry_file(config: &Config) -> Option<EntryFile> {
         let names = names(config.path.as_deref(), config.base64.as_deref())?;
-        entry::library(&names, config.entry.as_deref()).map(EntryFile::named)
+        entry::likely(&names, config.entry.as_deref()).map(EntryFile::named)
     }
 
     async fn build(config: Config, _site: &Site<'_>) -> Result<Box<dyn Loader>, Fault> {

@@ -36,7 +36,8 @@ pub(crate) fn elsewhere(function: &FunctionSettings) -> Option<String> {
     if function.name != "default" || !named_here || missing.is_file() {
         return None;
     }
-    let mut places: Vec<PathBuf> = missing.parent().map(Path::to_path_buf).into_iter().collect();
+    let beside = missing.parent().filter(|folder| *folder != Path::new("/")).map(Path::to_path_buf);
+    let mut places: Vec<PathBuf> = beside.into_iter().collect();
     places.extend(USUAL.iter().map(PathBuf::from));
     places.extend(loaders::mount_points().into_iter().filter(|point| !is_system(point)));
     let (sender, found) = mpsc::channel();

@@ -25,6 +25,8 @@
 //! * `results` - results that no sink can store, or that would go where they must not
 //! * `python_errors` - functions that cannot be loaded, or that fail
 //! * `hostile_zips` - zips from strangers
+//! * `config_files` - files that are small and stand for much
+//! * `pairing` - loaders and executors that agree by themselves
 //! * `native` - shared libraries: results, refusals, panics
 //! * `reload` - new code takes over while the function runs
 //! * `workers` - what hangs or crashes in a process of its own, and what is left of it
@@ -49,6 +51,7 @@ mod admin;
 mod changes;
 mod cluster;
 mod components;
+mod config_files;
 mod delivery;
 mod deployment;
 mod dlq;
@@ -66,6 +69,7 @@ mod local;
 mod manifests;
 mod native;
 mod output;
+mod pairing;
 mod paths;
 mod permissions;
 mod poison;

@@ -16,8 +16,8 @@ use config::{Map, Value, ValueKind};
 
 use crate::contract::Fault;
 
-/// No configuration that a person or a chart wrote is larger; a ConfigMap holds a quarter of it.
-const LARGEST: u64 = 4 << 20;
+/// No configuration that a person or a chart wrote is larger; a ConfigMap holds no more.
+const LARGEST: u64 = 1 << 20;
 
 /// Values of a file, those that aliases stand for included: each takes some 200 bytes of memory.
 const MOST_VALUES: usize = 50_000;
@@ -104,7 +104,7 @@ fn text(path: &Path, name: &str) -> Result<String, Fault> {
     File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
     if bytes.len() as u64 > LARGEST {
         return Err(Fault::config(format!(
-            "config file '{name}' is larger than 4 MiB; name files of the function by their paths instead"
+            "config file '{name}' is larger than 1 MiB; name files of the function by their paths instead"
         )));
     }
     let wide = bytes.starts_with(&[0xff, 0xfe])

@@ -1,6 +1,7 @@
 //! The other names of the variables, in real runs; `src/deployment/tests.rs` has every pair of them.
 
 use super::{Bed, FUNCTION, PATIENCE, base64_of, zip};
+use crate::support::gaugefn::Gaugefn;
 use crate::support::wait::eventually;
 use redis::Commands;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ fn entry_functions() {
         "FUNCTION_ENTRY_POINT",
         "USER_ENTRYPOINT_FUNCTION",
         "RUNTIME_FUNCTION_NAME",
+        "HANDLER_ENTRYPOINT",
+        "ZIP_ENTRY_FUNCTION",
     ] {
         assert_eq!(bed.result(bed.gaugefn().env("PYFILE", text).env(name, "process")), EXPECTED, "{name}");
     }
@@ -39,6 +42,8 @@ fn zips_entries_and_both_servers_names() {
     let zips = [
         ("ZIP_FILE_PATH", archive.display().to_string()),
         ("FUNCTION_ZIP_PATH", archive.display().to_string()),
+        ("CODE_ZIP_PATH", archive.display().to_string()),
+        ("ZIP_PATH", archive.display().to_string()),
         ("ZIP_URL", archive.display().to_string()),
         ("FUNCTION_ZIP_URL", format!("file://{}", archive.display())),
         ("USER_CODE_BASE64", text),
@@ -49,10 +54,57 @@ fn zips_entries_and_both_servers_names() {
         ("ZIPPED_MODULE_NAME", "app/vm"),
         ("ROOT_FUNCTION_MODULE", "app.vm"),
         ("HANDLER_FUNCTION", "app.vm.handler"),
+        ("HANDLER_ENTRYPOINT", "app.vm.handler"),
+        ("ZIP_ENTRY_FUNCTION", "app.vm.handler"),
     ];
     for ((zip, value), (entry, inside)) in zips.iter().zip(entries) {
         assert_eq!(bed.result(bed.gaugefn().env(zip, value).env(entry, inside)), EXPECTED, "{zip} {entry}");
     }
+}
+
+#[test]
+fn keys() {
+    let bed = Bed::new();
+    let () = bed.redis().set("channel", super::EVENT).unwrap();
+    let mut running = Gaugefn::command()
+        .args(["run"])
+        .env("REDIS_URL", bed.server.url())
+        .env("PYFILE", FUNCTION)
+        .env("RUNTIME_INPUT_CHANNEL", "channel")
+        .env("RUNTIME_OUTPUT_CHANNEL", "answers")
+        .spawn();
+    assert_eq!(bed.stored_in("answers", &mut running), EXPECTED);
+}
+
+#[test]
+fn a_module_beside_the_single_file_and_in_a_package() {
+    let bed = Bed::new();
+    bed.put("code/usermodule.py", "def process(input, context):\n    return 'the default'\n");
+    bed.put("code/vm.py", "def process(input, context):\n    return [__name__, 'vm']\n");
+    bed.put("code/app/__init__.py", "");
+    bed.put("code/app/more.py", "def more(n):\n    return n + 1\n");
+    bed.put("code/app/vm.py", "from .more import more\n\ndef process(input, context):\n    return more(input['n'])\n");
+    let with = |handler: &str| {
+        bed.gaugefn().env("USER_MODULE_PATH", bed.path("code/usermodule.py")).env("ENTRY_FUNCTION", handler)
+    };
+    assert_eq!(bed.result(with("process")), r#""the default""#);
+    assert_eq!(bed.result(with("vm.process")), r#"["vm", "vm"]"#);
+    assert_eq!(bed.result(with("app.vm.process")), "21");
+    assert_eq!(bed.result(with("other.process")), r#""the default""#);
+}
+
+#[test]
+fn a_zip_elsewhere_beside_a_good_single_file() {
+    let bed = Bed::new();
+    let single = bed.put("vm.py", FUNCTION);
+    let url = "https://example.invalid/f.zip?signature=s3cret";
+    let mut running = bed.gaugefn().env("USER_MODULE_PATH", &single).env("ZIP_URL", url).spawn();
+    assert_eq!(bed.stored(&mut running), EXPECTED);
+    let said = running.written();
+    assert!(said.contains("ZIP_URL is ignored: 'https://example.invalid/f.zip' is not downloaded"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    let none = bed.gaugefn().env("USER_MODULE_PATH", bed.path("none.py")).env("ZIP_URL", url).output(PATIENCE);
+    assert_eq!(none.status.code(), Some(78), "{none:?}");
 }
 
 #[test]

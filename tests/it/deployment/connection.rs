@@ -65,6 +65,58 @@ fn the_default_users_password() {
     stores(connect(), gaugefn().env("REDIS_URL", &url));
 }
 
+/// What `base64 -d`, a file of variables and a copied line leave in a variable.
+#[test]
+fn what_stands_around_a_value_does_no_harm_or_is_named() {
+    let server = RedisServer::start_with(&["--requirepass", "s3cret"]);
+    let port = server.port().to_string();
+    let url = format!("redis://:s3cret@127.0.0.1:{port}");
+    let connect = || redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    for end in ["\n", "\r\n", "\r"] {
+        let with = |value: &str| format!("{value}{end}");
+        let here = gaugefn().env("REDIS_HOST", with("127.0.0.1")).env("REDIS_PORT", with(&port));
+        let here = here.env("REDIS_OUTPUT_KEY", with("result")).env("REDIS_MONITOR_PERIOD", with("0.02"));
+        stores(connect(), here.env("REDIS_PASSWORD", with("s3cret")));
+    }
+    let here = || gaugefn().env("REDIS_HOST", " 127.0.0.1\u{a0}").env("REDIS_PORT", format!(" {port} "));
+    stores(connect(), here().env("GAUGEFN__REDIS__PASSWORD", "s3cret\n"));
+    stores(connect(), gaugefn().env("REDIS_URL", format!("\u{feff} {url} \n")));
+    let injected = gaugefn().env("REDIS_HOST", "127.0.0.1").env("REDIS_PORT", format!(" tcp://10.0.0.1:{port}\n"));
+    stores(connect(), injected.env("REDIS_PASSWORD", "s3cret\n"));
+
+    // it may be a part of the password, so it is tried, and named where it is not
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    for (password, odd) in [
+        ("s3cret ", "ends with white space"),
+        ("\u{feff}s3cret", "begins with a byte-order mark"),
+        ("\"s3cret\"", "is in quotes"),
+        ("s3cret\n\n", "ends with a line end"),
+    ] {
+        write(&file, password).unwrap();
+        for refused in [here().env("REDIS_PASSWORD", password), here().env("REDIS_PASSWORD_FILE", &file)] {
+            let refused = refused.args(["--require-backend"]).output(PATIENCE);
+            assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+            let said = format!("REDIS_PASSWORD; the password {odd}, which counts as a part of it");
+            assert!(refused.stderr.contains(&said), "{odd}: {}", refused.stderr);
+            assert!(!refused.stderr.contains("s3cret"), "{}", refused.stderr);
+        }
+    }
+    let warned = here().env("REDIS_PASSWORD", "s3cret ").args(["--require-backend"]).output(PATIENCE);
+    let said = "redis.password ends with white space, which counts as a part of it (from REDIS_PASSWORD)";
+    assert!(warned.stderr.contains(said), "{}", warned.stderr);
+    write(&file, "\n").unwrap();
+    let empty = here().env("REDIS_PASSWORD_FILE", &file).args(["--require-backend"]).output(PATIENCE);
+    assert!(empty.stderr.contains("and redis.password_file '") && empty.stderr.contains("' is empty"), "{empty:?}");
+
+    // and one that does end so can be used
+    let spaced = RedisServer::start_with(&["--requirepass", "s3cret "]);
+    let url = format!("redis://:s3cret%20@127.0.0.1:{}", spaced.port());
+    let connect = || redis::Client::open(url.as_str()).unwrap().get_connection().unwrap();
+    let here = gaugefn().env("REDIS_HOST", "127.0.0.1").env("REDIS_PORT", spaced.port().to_string());
+    stores(connect(), here.env("REDIS_PASSWORD", "s3cret \n"));
+}
+
 #[test]
 fn connections_are_checked_when_that_is_asked_for() {
     let server = RedisServer::start_with(&["--requirepass", "s3cret"]);

@@ -189,3 +189,27 @@ fn requirements_are_installed_first() {
     let output = bed.gaugefn().env("PYFILE", FUNCTION).env("NEW_REQUIREMENTS", wrong).output(PATIENCE);
     assert_eq!(output.status.code(), Some(65), "{output:?}");
 }
+
+#[test]
+fn where_the_file_is_missing_what_is_there_is_named() {
+    let bed = Bed::new();
+    bed.put("code/mine.py", FUNCTION);
+    zip(&bed.path("code/mine.zip"), &[("main.py", FUNCTION.as_bytes())]);
+    bed.put("code/notes.txt", "x");
+    for (variable, missing) in [("USER_MODULE_PATH", "code/usermodule.py"), ("ZIP_TARGET_PATH", "code/function.zip")] {
+        for command in [&["run"][..], &["check", "--connect"]] {
+            let output = crate::support::gaugefn::Gaugefn::command()
+                .args(command)
+                .env("REDIS_PORT", bed.server.port().to_string())
+                .env(variable, bed.path(missing))
+                .output(PATIENCE);
+            assert_eq!(output.status.code(), Some(66), "{output:?}");
+            let (module, zip) = (bed.path("code/mine.py"), bed.path("code/mine.zip"));
+            let said = &output.stderr;
+            assert!(said.contains("does not exist: mount it there or correct the path; there are "), "{said}");
+            assert!(said.contains(&format!("'{}', '{}'", module.display(), zip.display())), "{said}");
+            assert!(said.contains("name a file by USER_MODULE_PATH, or a zip by ZIP_TARGET_PATH"), "{said}");
+            assert!(!said.contains("notes.txt"), "{said}");
+        }
+    }
+}

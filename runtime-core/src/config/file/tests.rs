@@ -119,10 +119,10 @@ fn aliases_that_explode_are_refused_before_anything_is_built() {
 #[test]
 fn depth_is_limited_in_every_format() {
     let nested = |open: &str, close: &str, depth: usize| open.repeat(depth) + "1" + &close.repeat(depth);
-    for depth in [100, 10_000, 400_000] {
+    for depth in [100, 10_000, 200_000] {
         for (name, text) in [
             ("g.json", format!("{{\"a\": {}}}", nested("[", "]", depth))),
-            ("g.json", nested("{\"a\":", "}", depth)),
+            ("g.json", nested("{\"a\":", "}", depth.min(100_000))),
             ("g.json", format!("{{\"a\": {}", "[".repeat(depth))),
             ("g.yaml", format!("a: {}\n", nested("[", "]", depth))),
             ("g.yaml", format!("a: {}\n", nested("{a: ", "}", depth))),
@@ -150,11 +150,11 @@ fn depth_is_limited_in_every_format() {
 
 #[test]
 fn size_and_number_of_values_are_limited() {
-    let large = " ".repeat(5 << 20);
+    let large = " ".repeat(2 << 20);
     for name in ["g.toml", "g.yaml", "g.json"] {
         assert_eq!(
             refusal(name, &large),
-            format!("config file '{name}' is larger than 4 MiB; name files of the function by their paths instead")
+            format!("config file '{name}' is larger than 1 MiB; name files of the function by their paths instead")
         );
     }
     let list = vec!["0"; 60_000].join(",");
@@ -166,7 +166,7 @@ fn size_and_number_of_values_are_limited() {
         assert!(refusal(name, text).contains("stands for more than 50000 values"));
     }
     // a parser that quotes a value quotes its beginning
-    assert!(refusal("g.yaml", "x".repeat(1 << 20)).chars().count() < 300);
+    assert!(refusal("g.yaml", "x".repeat(1_000_000)).chars().count() < 300);
     // a function's source, as an option
     let source = "x = [1, 2, 3]\\n".repeat(5_000);
     assert!(written("g.toml", format!("source = \"{source}\"\n")).is_ok());
