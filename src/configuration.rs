@@ -32,6 +32,7 @@ pub(crate) fn layered(args: &ConfigArgs, variables: &dyn Variables) -> Result<La
         Some(path) => layers::file(path)?,
         None => layers::empty(),
     };
+    let twice = layers::spelled_twice(&tree);
     let deployment = deployment::read(variables, &mut tree);
     let buried_in_file = buried(&tree, &deployment.tree, "");
     tree::overlay(&mut tree, deployment.tree);
@@ -41,6 +42,7 @@ pub(crate) fn layered(args: &ConfigArgs, variables: &dyn Variables) -> Result<La
     problems.extend(buried(&tree, &overrides, ""));
     tree::overlay(&mut tree, overrides);
     oddities(&tree, "", &mut warnings);
+    problems.extend(twice);
     problems.extend(buried_in_file);
     problems.extend(deployment.problems);
     Ok(Layered { tree, file: path.map(|path| path.display().to_string()), warnings, problems })

@@ -2,12 +2,13 @@
 //! a stack, and nothing may be said twice.
 //!
 //! * `yaml` - YAML has aliases, documents and keys of any kind, and its parser has no limits
-//! * `json` - JSON's parser keeps the last of two equal keys; TOML's own refuses them, and knows a limit of depth
+//! * `json` - JSON's parser keeps the last of two equal keys
+//! * `toml` - TOML's parser refuses them, and knows a limit of depth; it keeps every token of a file
 
 mod json;
+mod toml;
 mod yaml;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -125,41 +126,14 @@ fn tree(text: &str, format: config::FileFormat) -> Result<Value, Trouble> {
     match format {
         config::FileFormat::Yaml => yaml::judge(text)?,
         config::FileFormat::Json => json::judge(text)?,
-        // each value has one of these beside it
-        _ if text.bytes().filter(|byte| b"=,[".contains(byte)).count() > MOST_VALUES => {
-            return Err(Trouble::Refused(TOO_MANY.to_owned()));
-        }
-        _ => {}
+        _ => toml::judge(text)?,
     }
     let parsed = config::Format::parse(&format, None, text).map_err(|error| Trouble::Syntax(error.to_string()))?;
     let mut tree = Value::new(None, ValueKind::Table(parsed));
     if format == config::FileFormat::Yaml {
         yaml::merge(&mut tree, "")?;
     }
-    one_spelling(&tree, "")?;
     Ok(tree)
-}
-
-/// Keys ignore case where variables name them, so two that differ in nothing else are one.
-fn one_spelling(value: &Value, path: &str) -> Result<(), Trouble> {
-    match &value.kind {
-        ValueKind::Table(table) => {
-            let mut seen: HashMap<String, &str> = HashMap::new();
-            for (key, value) in table {
-                if let Some(other) = seen.insert(key.to_lowercase(), key) {
-                    let (other, key) = (short(other), short(key));
-                    let table = if path.is_empty() { "at its top".to_owned() } else { format!("in '{}'", short(path)) };
-                    return Err(Trouble::Refused(format!(
-                        "has the keys '{other}' and '{key}' {table}, which differ by case alone: remove one of the two"
-                    )));
-                }
-                one_spelling(value, &below(path, key))?;
-            }
-            Ok(())
-        }
-        ValueKind::Array(list) => list.iter().try_for_each(|value| one_spelling(value, path)),
-        _ => Ok(()),
-    }
 }
 
 fn below(path: &str, key: &str) -> String {

@@ -9,7 +9,7 @@
 //! This is the only file that reads the process's environment. The config crate reads the files; its own environment
 //! source lower-cases every key, loses the variable's name and cannot refuse an ambiguous one, so that layer is ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use config::{Map, Value, ValueKind};
@@ -89,6 +89,32 @@ pub fn empty() -> Value {
 /// for more than any configuration needs.
 pub fn file(path: &Path) -> Result<Value, Fault> {
     super::file::read(path)
+}
+
+/// Keys that are one: variables that name them ignore case, so two in one table must differ in more than that.
+#[must_use]
+pub fn spelled_twice(tree: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    compare_keys(tree, "", &mut problems);
+    problems
+}
+
+fn compare_keys(value: &Value, path: &str, problems: &mut Vec<Problem>) {
+    match &value.kind {
+        ValueKind::Table(table) => {
+            let mut seen: HashMap<String, &str> = HashMap::new();
+            for (key, value) in table {
+                let here = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                if let Some(other) = seen.insert(key.to_lowercase(), key) {
+                    let message = format!("differs from '{other}' by case alone: remove one of the two");
+                    problems.push(Problem::new(here.clone(), message, tree::origin(value)));
+                }
+                compare_keys(value, &here, problems);
+            }
+        }
+        ValueKind::Array(list) => list.iter().for_each(|value| compare_keys(value, path, problems)),
+        _ => {}
+    }
 }
 
 /// A value that a variable gives.
@@ -246,6 +272,28 @@ mod tests {
             problems[0].to_string(),
             "GAUGEFN__FUNCTIONS__MY_BIG_VM__HANDLER: 'MY_BIG_VM' could mean each of my-big-vm, my-big_vm; rename one of them"
         );
+    }
+
+    #[test]
+    fn keys_that_differ_by_case_are_one() {
+        let tree = toml("[functions.my-vm]\n[functions.My-VM]\nl = [{ A = 1, a = 2 }]\n[Functions]\n");
+        let mut found: Vec<_> = spelled_twice(&tree)
+            .into_iter()
+            .map(|mut problem| {
+                problem.origin = None;
+                problem.to_string()
+            })
+            .collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "Functions: differs from 'functions' by case alone: remove one of the two",
+                "functions.My-VM.l.a: differs from 'A' by case alone: remove one of the two",
+                "functions.My-VM: differs from 'my-vm' by case alone: remove one of the two",
+            ]
+        );
+        assert_eq!(spelled_twice(&toml("[a]\nb = 1\n[b]\nb = 2\n")), []);
     }
 
     #[test]

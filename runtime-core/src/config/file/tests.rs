@@ -68,24 +68,6 @@ fn a_key_that_is_there_twice_is_refused_in_every_format_and_at_every_level() {
 }
 
 #[test]
-fn keys_that_differ_by_case_are_one() {
-    for (name, text) in [
-        ("g.json", "{\"a\": {\"Functions\": {}, \"functions\": {}}}"),
-        ("g.yaml", "a:\n  Functions: {}\n  functions: {}\n"),
-        ("g.toml", "[a.Functions]\n[a.functions]\n"),
-    ] {
-        assert_eq!(
-            refusal(name, text),
-            format!(
-                "config file '{name}' has the keys 'Functions' and 'functions' in 'a', which differ by case alone: \
-                 remove one of the two"
-            )
-        );
-    }
-    assert!(refusal("g.json", "{\"LOG\": {}, \"Log\": {}}").contains("'LOG' and 'Log' at its top"));
-}
-
-#[test]
 fn aliases_that_explode_are_refused_before_anything_is_built() {
     let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..20 {

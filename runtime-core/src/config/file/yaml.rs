@@ -14,6 +14,10 @@ const MERGE: &str = "<<";
 
 /// Refuses what would be lost, or would take too much.
 pub(super) fn judge(text: &str) -> Result<(), Trouble> {
+    // the parser keeps a whole list in brackets until it knows that it is no key; each of its tokens begins with one
+    if text.bytes().filter(|byte| b",:?[]{}!&*\"'".contains(byte)).count() > 2 * MOST_VALUES {
+        return Err(Trouble::Refused(TOO_MANY.to_owned()));
+    }
     let mut parser = Parser::new_from_str(text);
     let mut scan = Scan::default();
     loop {
