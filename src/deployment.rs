@@ -3,8 +3,6 @@
 //! Deployments in use spell these variables in many ways; all of them are known here, and only here. The result is
 //! one layer of the configuration's tree, every value with the variable that it came from.
 
-use std::path::Path;
-
 use config::Value;
 use runtime_core::config::layers::{self, Variables, of_variable, put};
 use runtime_core::config::{Problem, Section, os_text, pairing, tree};
