@@ -499,7 +499,13 @@ mod tests {
         assert_ne!(with(&[set[0], set[1], ("PIP_INDEX_URL", "http://127.0.0.1:2/")]), first);
         let conf = folder.join("pip.conf");
         assert_ne!(with(&[set[0], set[1], ("PIP_CONFIG_FILE", conf.to_str().unwrap())]), first);
-        assert_eq!(with(&[set[0], set[1], ("PIP_CONFIG_FILE", "/dev/null")]), first);
+        // neither those of the machine nor the user's own
+        let nothing = ("PIP_CONFIG_FILE", "/dev/null");
+        create_dir(folder.join(".pip")).unwrap();
+        write(folder.join(".pip/pip.conf"), "[global]\nno-index = true\n").unwrap();
+        let home = ("HOME", folder.to_str().unwrap());
+        assert_eq!(with(&[set[0], set[1], nothing, home]), with(&[set[0], set[1], nothing]));
+        assert_ne!(with(&[set[0], set[1], home]), first);
     }
 
     #[test]
