@@ -25,7 +25,8 @@ const REMINDERS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(3
 /// or only one try of several does.
 const RELAPSE: Duration = Duration::from_secs(60);
 
-/// Except where it worked for so long in between, a few times.
+/// Except the first time, as the log's last word was that it works, and where it worked for so long in between, a few
+/// times.
 const WORKED: Duration = Duration::from_secs(5);
 
 /// How often that is.
@@ -78,9 +79,9 @@ impl Episode {
         }
     }
 
-    /// It is back after having worked for that long.
+    /// It is back after it has worked for that long.
     fn relapse(&mut self, now: Instant, worked: Duration) {
-        if worked >= WORKED && self.relapses < MOST_RELAPSES {
+        if self.relapses == 0 || worked >= WORKED && self.relapses < MOST_RELAPSES {
             self.relapses += 1;
             self.texts.clear();
         }
@@ -250,14 +251,14 @@ mod tests {
             lines += usize::from(backoff.over().is_some());
             advance(Duration::from_millis(900)).await;
         }
-        assert_eq!(lines, 2, "it began, and it works");
+        assert_eq!(lines, 4, "it began, and it works, and both once more");
         assert!(waits.is_sorted() && waits[49] > 40, "it is not tried as if it were the first time: {waits:?}");
         // and the log does not say for long that it works
         for _ in 0..70 {
             lines += usize::from(said(&mut backoff, AWAY).is_some());
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(lines, 3);
+        assert_eq!(lines, 5);
     }
 
     #[tokio::test(start_paused = true)]
