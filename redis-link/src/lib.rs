@@ -28,6 +28,7 @@ mod address;
 pub mod blocking;
 pub mod commit;
 pub mod fault;
+mod files;
 pub mod group;
 pub mod lease;
 pub mod link;

@@ -9,8 +9,8 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisCon
 
 use crate::address::Address;
 use crate::fault::LinkError;
+use crate::files::read_line;
 use crate::oddity::oddity;
-use crate::settings::read_line;
 
 /// An idle connection is probed after this time, so that a peer that vanished without a word (a cut cable, an expired
 /// entry in a firewall) is noticed: after 10 s + 3 × 5 s the kernel ends the connection. Shorter would wake idle
