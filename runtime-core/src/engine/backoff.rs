@@ -25,12 +25,15 @@ const REMINDERS: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(3
 /// or only one try of several does.
 const RELAPSE: Duration = Duration::from_secs(60);
 
-/// Except the first time, as the log's last word was that it works, and where it worked for so long in between, a few
-/// times.
+/// Except where it worked for so long in between, a few times.
 const WORKED: Duration = Duration::from_secs(5);
 
 /// How often that is.
 const MOST_RELAPSES: u32 = 4;
+
+/// And where several tries in a row had failed before it worked, as when a server goes away and comes back: each of so many
+/// outages is told.
+const MOST_OUTAGES: u32 = 30;
 
 /// Texts of one trouble that are said as they come. With more it is their number that is at fault.
 const MOST_TEXTS: usize = 8;
@@ -53,6 +56,8 @@ struct Episode {
     began: Instant,
     /// Failed tries since.
     tries: u32,
+    /// Of these the last ones, without a success between them.
+    in_a_row: u32,
     /// What was said of it.
     texts: Vec<String>,
     /// Whether the log's last word is that it works.
@@ -70,6 +75,7 @@ impl Episode {
         Self {
             began: now,
             tries: 0,
+            in_a_row: 0,
             texts: Vec::new(),
             is_told_over: true,
             remind_at: now + REMINDERS[0],
@@ -81,10 +87,16 @@ impl Episode {
 
     /// It is back after it has worked for that long.
     fn relapse(&mut self, now: Instant, worked: Duration) {
-        if self.relapses == 0 || worked >= WORKED && self.relapses < MOST_RELAPSES {
+        let most = match self.in_a_row {
+            2.. => MOST_OUTAGES,
+            _ if worked >= WORKED => MOST_RELAPSES,
+            _ => 0,
+        };
+        if self.relapses < most {
             self.relapses += 1;
             self.texts.clear();
         }
+        self.in_a_row = 0;
         // the log must not say for long that it works
         self.remind_at = self.remind_at.min(now + REMINDERS[0]);
     }
@@ -140,6 +152,7 @@ impl Backoff {
             }
         }
         episode.tries = episode.tries.saturating_add(1);
+        episode.in_a_row = episode.in_a_row.saturating_add(1);
         let words = if episode.is_news(&text) {
             Some("trying again".to_owned())
         } else if episode.is_reminder(now) {
@@ -251,14 +264,32 @@ mod tests {
             lines += usize::from(backoff.over().is_some());
             advance(Duration::from_millis(900)).await;
         }
-        assert_eq!(lines, 4, "it began, and it works, and both once more");
+        assert_eq!(lines, 2, "it began, and it works");
         assert!(waits.is_sorted() && waits[49] > 40, "it is not tried as if it were the first time: {waits:?}");
         // and the log does not say for long that it works
         for _ in 0..70 {
             lines += usize::from(said(&mut backoff, AWAY).is_some());
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(lines, 5);
+        assert_eq!(lines, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_outage_is_said_however_soon_it_follows_the_last() {
+        let mut backoff = Backoff::new("vm", "source");
+        for _ in 0..20 {
+            assert!(said(&mut backoff, AWAY).is_some());
+            assert!(said(&mut backoff, AWAY).is_none());
+            assert!(backoff.over().is_some());
+            advance(Duration::from_millis(100)).await;
+        }
+        let later = (0..100).filter(|_| {
+            let is_said = said(&mut backoff, AWAY).is_some();
+            said(&mut backoff, AWAY);
+            backoff.over();
+            is_said
+        });
+        assert_eq!(later.count(), 1 + MOST_OUTAGES as usize - 20, "not for ever");
     }
 
     #[tokio::test(start_paused = true)]
@@ -289,6 +320,7 @@ mod tests {
         assert_eq!(said(&mut backoff, AWAY).as_deref(), Some("trying again"));
         assert_eq!(backoff.over().as_deref(), Some("works again after 1 failed tries in 0ms"));
     }
+
     #[test]
     fn waits_grow_to_a_limit_and_begin_again() {
         let mut backoff = Backoff::new("vm", "source");
