@@ -234,7 +234,9 @@ impl<'a> Reloader<'a> {
 /// Resolves when there is other code than that of this version.
 async fn outdated(loader: &dyn Loader, look: &mut Look<'_>, loading: &Revision) {
     loop {
-        look.next().await;
+        if !look.follow(loader.places().folders) {
+            look.next().await;
+        }
         // what cannot be read at the moment is no other version yet
         if loader.revision().await.is_ok_and(|revision| revision != *loading) {
             return;
