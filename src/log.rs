@@ -1,17 +1,24 @@
 //! gaugefn's own words and those of user code, on standard error.
 
+use std::backtrace::Backtrace;
 use std::fmt::{self, Debug, Write};
 use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use queue::Queue;
 use runtime_core::config::settings::{LogFormat, LogOptions};
+use runtime_core::records;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+mod queue;
 
 /// The filter that a level or filter text means.
 ///
@@ -33,38 +40,183 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(own).map_err(|error| format!("'{text}' is no filter: {error}"))
 }
 
+/// What stands between a line's function and its text on the way into the queue; no name has it.
+const BORDER: char = '\0';
+
+/// How long a function that prints faster than the log is read is slowed down, once, before lines are dropped.
+const RUNNING: Duration = Duration::from_millis(8);
+
+/// The same where somebody looks on: who pages through the output of `invoke` wants all of it.
+const LOOKING_ON: Duration = Duration::from_secs(1);
+
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Takes a private copy of standard error, on which everything is said from now on. To be called before anything else
+/// is made of descriptor 2.
+///
+/// # Errors
+/// The process has no descriptors left.
+pub(crate) fn open() -> std::io::Result<()> {
+    let stderr = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3)?;
+    // a second one would be a slip of ours that costs nothing
+    let _ = QUEUE.set(Queue::to(stderr.into()));
+    Ok(())
+}
+
+/// Says this as it is, in a line of its own.
+pub(crate) fn say(text: &str) {
+    if let Some(queue) = QUEUE.get() {
+        queue.put("", format!("{text}\n").as_bytes(), LOOKING_ON);
+    }
+}
+
+/// Waits until what was said before is written, if standard error takes it.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.finish(false);
+    }
+}
+
+/// The same at the end of the process.
+pub(crate) fn finish() {
+    if let Some(queue) = QUEUE.get() {
+        queue.finish(true);
+    }
+}
+
 /// Begins to log on standard error. Only the first call of a process counts.
 pub(crate) fn start(options: &LogOptions) {
-    begin(options, std::io::stderr);
+    begin(options, LOOKING_ON);
 }
 
 /// Begins to log under `run`: where each line is to be JSON, what user code writes past the log becomes lines of it, of
 /// this function.
 pub(crate) fn start_for(options: &LogOptions, function: &str) {
-    if options.format == LogFormat::Json {
-        match crate::stdio::capture(function) {
-            Ok(stderr) => return begin(options, std::sync::Mutex::new(stderr)),
-            Err(error) => {
-                begin(options, std::io::stderr);
-                tracing::warn!("what user code writes to descriptors 1 and 2 is no json: {error}");
-            }
-        }
+    let captured = if options.format == LogFormat::Json { crate::stdio::capture(function) } else { Ok(()) };
+    begin(options, RUNNING);
+    if let Err(error) = captured {
+        tracing::warn!("what user code writes to descriptors 1 and 2 is no json: {error}");
     }
-    begin(options, std::io::stderr);
 }
 
-fn begin<W>(options: &LogOptions, to: W)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+fn begin(options: &LogOptions, patience: Duration) {
+    let _ = FORMAT.set(options.format);
     let filter = filter(&options.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(to);
+    // of what cannot be written the library would speak on standard error, and panic if that fails as well
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines { patience })
+        .log_internal_errors(false)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match options.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).event_format(Text).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Text => lines.event_format(Named(Text)).try_init(),
+        LogFormat::Json => {
+            let json = tracing_subscriber::fmt::format().json();
+            let json = json.flatten_event(true).with_current_span(false).with_span_list(false);
+            lines.fmt_fields(JsonFields::new()).event_format(Named(json)).try_init()
+        }
     };
     // a second start would be a slip of ours that costs nothing
-    drop(started);
+    if started.is_ok() {
+        // std's own would wait for standard error
+        std::panic::set_hook(Box::new(|panic| {
+            let name = std::thread::current().name().unwrap_or("unnamed").to_owned();
+            tracing::error!("thread '{name}' {panic}\n{}", Backtrace::capture());
+        }));
+    }
+}
+
+/// The line that says how many were dropped; nothing where the log is to have no such lines.
+fn dropped(lines: u64, why: Option<&str>) -> String {
+    if !tracing::enabled!(Level::WARN) {
+        return String::new();
+    }
+    let s = if lines == 1 { " of the log was" } else { "s of the log were" };
+    let why = why.map_or("not read in time".to_owned(), |why| format!("could not be written: {why}"));
+    let message = format!("{lines} line{s} dropped: {why}");
+    let (target, mut time) = (module_path!(), String::new());
+    // writing to a string cannot fail
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    if FORMAT.get() == Some(&LogFormat::Json) {
+        let line = serde_json::json!({ "timestamp": time, "level": "WARN", "message": message, "target": target });
+        format!("{line}\n")
+    } else {
+        format!("{time}  WARN {target}: {message}\n")
+    }
+}
+
+/// Each record becomes one entry of the queue.
+struct Lines {
+    /// With what a function says; gaugefn's own words never wait.
+    patience: Duration,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Entry;
+
+    fn make_writer(&'a self) -> Entry {
+        Entry { patience: Duration::ZERO }
+    }
+
+    fn make_writer_for(&'a self, of: &Metadata<'_>) -> Entry {
+        Entry { patience: if of.target() == records::TARGET { self.patience } else { Duration::ZERO } }
+    }
+}
+
+struct Entry {
+    patience: Duration,
+}
+
+impl std::io::Write for Entry {
+    /// Is given a whole record.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(queue) = QUEUE.get() {
+            let border = bytes.iter().position(|byte| *byte == BORDER as u8);
+            let (function, text) = border.map_or((&b""[..], bytes), |at| (&bytes[..at], &bytes[at + 1..]));
+            queue.put(std::str::from_utf8(function).unwrap_or_default(), text, self.patience);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A format with the name of the function before it: a line that is dropped is one of that function.
+struct Named<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Named<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut name = Name::default();
+        event.record(&mut name);
+        write!(out, "{}{BORDER}", name.0)?;
+        self.0.format_event(context, out, event)
+    }
+}
+
+#[derive(Default)]
+struct Name(String);
+
+impl Visit for Name {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "function" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "function" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }
 
 /// `TIME LEVEL target function=vm event=host:2: message`. What a record is about stands before its message: a

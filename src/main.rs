@@ -39,6 +39,9 @@ fn main() -> ExitCode {
     if let args::Command::Worker = args.command {
         return ExitCode::from(components::worker());
     }
+    if let Err(error) = log::open() {
+        return fail(&format!("no standard error: {error}"));
+    }
     let stdout = match stdio::claim_stdout() {
         Ok(stdout) => stdout,
         Err(error) => return fail(&format!("no standard output: {error}")),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         leave: |code| {
             runtime_core::scratch::remove_all();
             stdio::release();
+            log::finish();
             #[allow(clippy::exit, clippy::disallowed_methods, reason = "user code may hold the first thread for ever")]
             std::process::exit(i32::from(code))
         },
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
     // somebody else's task may hold what would remove them
     runtime_core::scratch::remove_all();
     stdio::release();
+    log::finish();
     ExitCode::from(code)
 }
 

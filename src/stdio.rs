@@ -55,13 +55,12 @@ struct Captured {
 static CAPTURED: Mutex<Option<Captured>> = Mutex::new(None);
 
 /// From now on what is written to descriptors 1 and 2 becomes records of this function; empty where it can be
-/// anybody's. Returns the real standard error, for the log.
+/// anybody's. The log has the real standard error by then.
 ///
 /// # Errors
 /// The process has no descriptors or threads left.
-pub(crate) fn capture(function: &str) -> io::Result<File> {
+pub(crate) fn capture(function: &str) -> io::Result<()> {
     let stderr = fcntl_dupfd_cloexec(io::stderr(), 3)?;
-    let log = File::from(stderr.try_clone()?);
     let (ended, readers) = channel();
     let mut ends = Vec::new();
     for (stream, level) in [("stdout", Level::INFO), ("stderr", Level::WARN)] {
@@ -76,7 +75,7 @@ pub(crate) fn capture(function: &str) -> io::Result<File> {
     dup2_stdout(&ends[0])?;
     dup2_stderr(&ends[1])?;
     *CAPTURED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Captured { stderr, readers });
-    Ok(log)
+    Ok(())
 }
 
 fn read_all(mut pipe: File, level: Level, stream: &str, function: &str, _ended: &Sender<()>) {

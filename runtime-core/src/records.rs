@@ -10,6 +10,9 @@ use tracing::Level;
 pub use lines::{LONGEST, Lines};
 pub use passing::passing;
 
+/// The target of all records.
+pub const TARGET: &str = "function";
+
 /// One line or message of user code.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
@@ -31,7 +34,7 @@ pub fn write(level: Level, record: Record<'_>) {
     // tracing fixes the level of a call site at compile time
     macro_rules! at {
         ($level:ident) => {
-            tracing::event!(target: "function", Level::$level, function, event, stream, worker, "{text}")
+            tracing::event!(target: TARGET, Level::$level, function, event, stream, worker, "{text}")
         };
     }
     match level {

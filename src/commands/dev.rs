@@ -8,7 +8,8 @@ use runtime_core::options::Span;
 
 use super::{Context, local, refuse, refuse_all};
 use crate::args::FunctionArgs;
-use crate::{deployment, log, signals};
+use crate::signals::{self, Hangup};
+use crate::{deployment, log};
 
 pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span, count: Option<u64>) -> u8 {
     let settings = match local::settings(function, &*context.variables, &every.to_string(), Isolation::Process) {
@@ -19,7 +20,7 @@ pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span,
     let around = context.surroundings(&settings, deployment::facts(&*context.variables));
     let board = Board::default();
     let (stopper, stop) = stop();
-    if let Err(fault) = signals::listen(stopper, context.leave) {
+    if let Err(fault) = signals::listen(stopper, context.leave, Hangup::Stops) {
         return refuse(&fault);
     }
     let [function] = settings.functions.as_slice() else {

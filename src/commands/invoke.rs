@@ -161,6 +161,8 @@ async fn all(context: &Context, calls: &mut Calls<'_>, mut lines: Lines, batch: 
             say(&format!("event {id}: {flaw}"));
             text.extend_from_slice(b"null\n");
         }
+        // both may lead to one place, where what was said of an event stands before its result
+        log::flush();
         (&*context.stdout)
             .write_all(&text)
             .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error))?;

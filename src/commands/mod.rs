@@ -80,8 +80,7 @@ fn refuse_all(problems: &[Problem]) -> u8 {
 
 /// A line on standard error.
 fn say(text: &str) {
-    // if nobody can hear it, nobody can hear of that either
-    let _ = writeln!(std::io::stderr(), "{}", visible(text));
+    crate::log::say(&visible(text));
 }
 
 /// Without what would move a terminal's cursor or change its colours: payloads and errors are anybody's.

@@ -25,7 +25,7 @@ use self::report::{Count, Report};
 use self::version::{Children, Version};
 use super::{Context, invoke, local, refuse, refuse_all, say};
 use crate::args::{FunctionArgs, ReplayArgs};
-use crate::signals;
+use crate::signals::{self, Hangup};
 
 mod answer;
 mod difference;
@@ -64,7 +64,7 @@ pub(super) async fn replay(context: &Context, args: &ReplayArgs) -> u8 {
         Err(fault) => return refuse(&fault),
     };
     let (stopper, stop) = stop();
-    if let Err(fault) = signals::listen(stopper, context.leave) {
+    if let Err(fault) = signals::listen(stopper, context.leave, Hangup::Stops) {
         return refuse(&fault);
     }
     let children = Arc::new(Children::default());

@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use crate::args::ConfigArgs;
-use crate::{admin, log, signals};
+use crate::signals::{self, Hangup};
+use crate::{admin, log};
 
 /// Stopped before draining finished.
 const NOT_DRAINED: u8 = 75;
@@ -60,7 +61,7 @@ fn whole(fault: &Fault) -> String {
 async fn serve(context: &Context, settings: &Settings, require_backend: bool) -> Result<u8, Fault> {
     tracing::info!("gaugefn {} starts", env!("CARGO_PKG_VERSION"));
     let (stopper, stop) = stop();
-    signals::listen(stopper.clone(), context.leave)?;
+    signals::listen(stopper.clone(), context.leave, Hangup::GoesOn)?;
     let board = Board::default();
     // the recorder must be there before anything is counted
     if let Some(address) = settings.admin.listen {

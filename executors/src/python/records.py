@@ -78,7 +78,11 @@ def _stream_handler_emit(original):
 
 
 # What Python itself makes of a signal that nobody has asked for.
-_USUAL = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+_USUAL = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 
 # The mask of the thread that is forking.
 _mask = None

@@ -20,6 +20,7 @@ use runtime_core::main_thread::{self, MainThread};
 use runtime_core::{Fault, Registry, Site};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::guardian::Guardian;
 use super::protocol::outcome::encode_one;
@@ -82,6 +83,9 @@ type Out = Outgoing<OwnedWriteHalf>;
 
 impl Guest {
     async fn serve(mut self, socket: BlockingSocket) -> Result<(), ProtocolError> {
+        // whoever hangs up all processes of this name means the parent; a handler ends with exec, and what the function
+        // starts is as in any Python
+        let _hung_up = signal(SignalKind::hangup())?;
         socket.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(socket)?.into_split();
         let (mut incoming, mut out): (Incoming<OwnedReadHalf>, Out) = (Incoming::new(read), Outgoing::new(write));

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::{NOT_ALL, Wanted, counted};
 use crate::args::DlqChoice;
 use crate::commands::{Context, local, refuse, say};
-use crate::{deployment, signals};
+use crate::deployment;
+use crate::signals::{self, Hangup};
 
 /// Stopped before all were tried.
 const STOPPED: u8 = 75;
@@ -48,7 +49,7 @@ pub(super) async fn run(
         return Ok(wanted.code());
     };
     let (stopper, stop) = stop();
-    signals::listen(stopper, context.leave)?;
+    signals::listen(stopper, context.leave, Hangup::Stops)?;
     let around = context.surroundings(settings, deployment::facts(&*context.variables));
     let board = Board::default();
     let mut parts = tokio::select! {
