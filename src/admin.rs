@@ -8,9 +8,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use runtime_core::contract::Fault;
 use runtime_core::engine::Board;
+use runtime_core::listener::{self, Limits};
 use serde_json::json;
 
 /// From a call that does nothing to one that takes a minute; Python functions lie between 10 µs and 1 s.
@@ -53,11 +55,8 @@ pub(crate) async fn serve(address: SocketAddr, board: Board) -> Result<(), Fault
         .route("/metrics", get(render))
         .route("/api/functions", get(functions))
         .with_state(Admin { board, metrics });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("the admin endpoints have ended: {error}");
-        }
-    });
+    let service = TowerToHyperService::new(router);
+    tokio::spawn(async move { listener::serve("admin", listener, service, Limits::default()).await });
     Ok(())
 }
 

@@ -28,6 +28,14 @@ pub(crate) fn worker() -> u8 {
     crate::USAGE
 }
 
+/// Workers get this limit of file descriptors, whatever this process has.
+pub(crate) fn worker_descriptors(limit: u64) {
+    #[cfg(feature = "worker")]
+    executors::worker::spawn::limit_descriptors(limit);
+    #[cfg(not(feature = "worker"))]
+    let _ = limit;
+}
+
 fn redis(section: &Section) -> Vec<Problem> {
     let (settings, mut problems) = section.read::<Settings>(&[]);
     let complaints = settings.map(|settings| settings.complaints(None)).unwrap_or_default();

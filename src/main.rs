@@ -15,6 +15,7 @@ mod commands;
 mod components;
 mod configuration;
 mod deployment;
+mod descriptors;
 mod log;
 mod reference;
 mod signals;

@@ -1,18 +1,21 @@
 //! Lines on standard output: one result each.
 //!
 //! Delivery: at least once, as far as whoever reads goes. Output of user code never gets in between: the sink has the
-//! process's real standard output, which the function does not. A reader who has gone ends the function.
+//! process's real standard output, which the function does not. Every line is whole: one that does not fit at the
+//! moment is ended later, and while a disk is full the engine tries again. A reader who has gone, or a terminal, ends
+//! the function.
 //!
 //! ```toml
 //! [functions.vm.sinks.stdout]
 //! ```
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use runtime_core::contract::{Output, Sink};
+use runtime_core::stdout::{self, Unwritten};
 use runtime_core::{Entry, Fault, Kind, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +28,8 @@ pub struct Config {}
 /// The sink `stdout`.
 pub struct Stdout {
     out: Arc<File>,
+    /// Lines of which a part could not be written, and how much of them is done.
+    begun: Option<(Vec<u8>, usize)>,
 }
 
 impl Kind for Stdout {
@@ -34,7 +39,7 @@ impl Kind for Stdout {
     const SUMMARY: &'static str = "lines on standard output, one result each";
 
     async fn build(_config: Config, site: &Site<'_>) -> Result<Box<dyn Sink>, Fault> {
-        Ok(Box::new(Self { out: Arc::clone(&site.stdout) }))
+        Ok(Box::new(Self { out: Arc::clone(&site.stdout), begun: None }))
     }
 }
 
@@ -45,15 +50,27 @@ impl Sink for Stdout {
     async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
         let out = Arc::clone(&self.out);
         let lines = lines(outputs);
+        let before = self.begun.take().filter(|(begun, _)| *begun == lines).map_or(0, |(_, done)| done);
         // a pipe whose reader is slow blocks
-        match tokio::task::spawn_blocking(move || (&*out).write_all(&lines)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                Err(Fault::backend("standard output cannot be written, its reader has gone").caused_by(error).fatal())
+        let written = tokio::task::spawn_blocking(move || {
+            let written = stdout::write(&out, &lines[before..]);
+            written.map_err(|Unwritten { done, error }| (lines, before + done, error))
+        });
+        let (lines, done, error) = match written.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(unwritten)) => unwritten,
+            Err(error) => return Err(Fault::internal("writing to standard output was interrupted").caused_by(error)),
+        };
+        self.begun = Some((lines, done));
+        Err(match error.kind() {
+            ErrorKind::BrokenPipe => {
+                Fault::backend("standard output cannot be written, its reader has gone").caused_by(error).fatal()
             }
-            Ok(Err(error)) => Err(Fault::internal("standard output cannot be written").caused_by(error).fatal()),
-            Err(error) => Err(Fault::internal("writing to standard output was interrupted").caused_by(error)),
-        }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Fault::backend("standard output cannot be written").caused_by(error)
+            }
+            _ => Fault::internal("standard output cannot be written").caused_by(error).fatal(),
+        })
     }
 }
 
@@ -77,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn each_result_is_one_line() {
         let mut file = tempfile::tempfile().unwrap();
-        let mut sink = Stdout { out: Arc::new(file.try_clone().unwrap()) };
+        let mut sink = Stdout { out: Arc::new(file.try_clone().unwrap()), begun: None };
         runtime_core::testkit::sink_contract(&mut sink, &["{\"a\": 1}", "[1,\n2]"]).await;
         let mut text = String::new();
         file.rewind().unwrap();

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use runtime_core::config::settings::{Isolation, LogOptions};
-use runtime_core::contract::{Delivery, Facts, Fault, Pull, Source};
+use runtime_core::contract::{Delivery, Facts, Fault, Output, Pull, Sink, Source};
 use runtime_core::engine::{Board, End, assemble, run, stop};
 use runtime_core::options::Span;
 
@@ -37,12 +37,28 @@ pub(super) async fn dev(context: &Context, function: &FunctionArgs, every: Span,
     if let Some(left) = count {
         parts.source = Box::new(Limited { inner: parts.source, left });
     }
+    parts.sinks = parts.sinks.into_iter().map(|(label, sink)| (label, Box::new(AtOnce(sink)) as _)).collect();
     match run(parts, stop, board, false).await {
         End::Stopped | End::Fenced | End::Exhausted => 0,
         End::Fault(fault) if local::reader_has_gone(&fault) => 0,
         End::Fault(fault) => refuse(&fault),
         End::NotDrained => (context.leave)(75),
         End::Policy { .. } => 76,
+    }
+}
+
+/// Standard output of somebody who looks on: what it does not take at once is told, and not tried again.
+struct AtOnce(Box<dyn Sink>);
+
+#[async_trait]
+impl Sink for AtOnce {
+    async fn write(&mut self, outputs: &[Output]) -> Result<(), Fault> {
+        let full = |fault: Fault| if fault.retry() { Fault::internal(fault.chain()).fatal() } else { fault };
+        self.0.write(outputs).await.map_err(full)
+    }
+
+    fn facts(&self) -> Facts {
+        self.0.facts()
     }
 }
 

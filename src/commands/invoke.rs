@@ -2,13 +2,14 @@
 //!
 //! The function is in a worker: what it does to its process, it does to that one, and every event has its answer.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use runtime_core::config::settings::{Isolation, LogOptions};
 use runtime_core::contract::{Event, Facts, Fault, Returned};
 use runtime_core::engine::{Board, assemble};
 use runtime_core::isolation::Restarts;
+use runtime_core::stdout;
 use sources::lines::{self, MAX_PAYLOAD};
 
 use super::kept::{Calls, Kept};
@@ -163,9 +164,8 @@ async fn all(context: &Context, calls: &mut Calls<'_>, mut lines: Lines, batch: 
         }
         // both may lead to one place, where what was said of an event stands before its result
         log::flush();
-        (&*context.stdout)
-            .write_all(&text)
-            .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error))?;
+        stdout::write(&context.stdout, &text)
+            .map_err(|unwritten| Fault::internal("standard output cannot be written").caused_by(unwritten.error))?;
     }
 }
 

@@ -1,7 +1,6 @@
 //! The commands, one file each.
 
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 
 use runtime_core::config::layers::Variables;
@@ -10,6 +9,7 @@ use runtime_core::contract::{Blame, Facts, Fault};
 use runtime_core::engine::assemble::Surroundings;
 use runtime_core::isolation::Restarts;
 use runtime_core::main_thread::MainThread;
+use runtime_core::stdout::{self, Unwritten};
 
 use crate::args::{Command, ConfigArgs};
 use crate::configuration::{self, Layered};
@@ -131,10 +131,12 @@ impl Context {
 
     /// Text on the real standard output; the command's exit code. A reader who has gone has had enough.
     fn print(&self, text: &str) -> u8 {
-        match (&*self.stdout).write_all(text.as_bytes()) {
+        match stdout::write(&self.stdout, text.as_bytes()) {
             Ok(()) => 0,
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
-            Err(error) => refuse(&Fault::internal("standard output cannot be written").caused_by(error)),
+            Err(Unwritten { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+            Err(Unwritten { error, .. }) => {
+                refuse(&Fault::internal("standard output cannot be written").caused_by(error))
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use crate::args::ConfigArgs;
+use crate::descriptors::Descriptors;
 use crate::signals::{self, Hangup};
-use crate::{admin, log};
+use crate::{admin, descriptors, log};
 
 /// Stopped before draining finished.
 const NOT_DRAINED: u8 = 75;
@@ -60,6 +61,10 @@ fn whole(fault: &Fault) -> String {
 
 async fn serve(context: &Context, settings: &Settings, require_backend: bool) -> Result<u8, Fault> {
     tracing::info!("gaugefn {} starts", env!("CARGO_PKG_VERSION"));
+    // a function in this very process keeps the limit that it was given
+    if settings.functions.iter().all(|function| function.options.isolation == Isolation::Process) {
+        descriptors::raise();
+    }
     let (stopper, stop) = stop();
     signals::listen(stopper.clone(), context.leave, Hangup::GoesOn)?;
     let board = Board::default();
@@ -191,12 +196,16 @@ async fn leave_when_overdue(stop: Stop, drain: Duration, board: Board, worst: Ar
     leave(NOT_DRAINED)
 }
 
-/// Shows that the scheduler is alive, and that a stop has begun.
+/// Shows that the scheduler is alive, and that a stop has begun; looks after what the process has left.
 async fn supervise(board: Board, stop: Stop) {
     let mut ticks = tokio::time::interval(BEAT);
+    let mut descriptors = Descriptors::default();
     loop {
         tokio::select! {
-            _ = ticks.tick() => board.beat(),
+            _ = ticks.tick() => {
+                board.beat();
+                descriptors.look();
+            }
             () = stop.requested() => break,
         }
     }

@@ -48,6 +48,14 @@ const NAMES: [&str; 6] = ["socket", "dump pipe", "lifeline", "records pipe", "sh
 /// that prints 100,000 lines a second is not stopped by a parent that looks away for a tenth of one.
 const PIPE: usize = 1 << 20;
 
+/// The soft limit of descriptors of all workers; 0 for that of this process.
+static DESCRIPTORS: AtomicU64 = AtomicU64::new(0);
+
+/// Workers that are started from now on have this limit of open descriptors, where they may have as many.
+pub fn limit_descriptors(soft: u64) {
+    DESCRIPTORS.store(soft, Ordering::Relaxed);
+}
+
 /// Names a worker among all processes of the machine, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkerId(String);
@@ -138,8 +146,9 @@ impl Start {
             .stdout(child_stdout)
             .stderr(child_stderr)
             .process_group(0);
+        let descriptors = DESCRIPTORS.load(Ordering::Relaxed);
         // SAFETY: nothing but system calls, as there may be locks in the child that nobody will ever release
-        unsafe { command.pre_exec(move || place(numbers)) };
+        unsafe { command.pre_exec(move || place(numbers).map(|()| limit(descriptors))) };
         let child = command.spawn()?;
         // the command holds the child's ends of the output pipes
         drop((command, given));
@@ -177,6 +186,18 @@ fn place(mut numbers: [RawFd; NAMES.len()]) -> io::Result<()> {
     // SAFETY: as above
     unsafe { libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
+}
+
+/// Sets the soft limit of descriptors, before exec. A refusal changes nothing that a function could rely on.
+fn limit(soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a system call that fills this structure
+    if soft == 0 || unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return;
+    }
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: a system call that reads it
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
 /// Ends a child that cannot be used.

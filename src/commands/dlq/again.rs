@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use runtime_core::contract::{
     Tenure, Verdict,
 };
 use runtime_core::engine::{Board, End, assemble, run as run_function, stop};
+use runtime_core::stdout;
 use tokio::time::Instant;
 
 use super::{NOT_ALL, Wanted, counted};
@@ -210,7 +210,7 @@ impl Settle for Tried {
             };
             count.fetch_add(1, Ordering::Relaxed);
             // a reader who has gone has had enough; the letters are tried all the same
-            let _ = (&*self.stdout).write_all(line.as_bytes());
+            let _ = stdout::write(&self.stdout, line.as_bytes());
         }
         Ok(())
     }

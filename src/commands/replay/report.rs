@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 
 use runtime_core::contract::Fault;
+use runtime_core::stdout;
 
 use super::answer::Answer;
 use super::difference::Differences;
@@ -63,9 +63,8 @@ impl Report {
         }
         let Some(text) = difference(self.format, number, result, against) else { return Ok(()) };
         self.count.different += 1;
-        (&*self.to)
-            .write_all(text.as_bytes())
-            .map_err(|error| Fault::internal("standard output cannot be written").caused_by(error))
+        stdout::write(&self.to, text.as_bytes())
+            .map_err(|unwritten| Fault::internal("standard output cannot be written").caused_by(unwritten.error))
     }
 }
 
