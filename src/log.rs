@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use queue::Queue;
+use queue::{Patience, Queue};
 use runtime_core::config::settings::{LogFormat, LogOptions};
 use runtime_core::records;
 use tracing::field::{Field, Visit};
@@ -43,11 +43,15 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
 /// What stands between a line's function and its text on the way into the queue; no name has it.
 const BORDER: char = '\0';
 
-/// How long a function that prints faster than the log is read is slowed down, once, before lines are dropped.
-const RUNNING: Duration = Duration::from_millis(8);
+/// How long a function in this process that prints faster than the log is read is slowed down, once, before lines are
+/// dropped.
+const INLINE: Patience = Patience { moving: Duration::from_millis(8), anyway: Duration::ZERO };
 
-/// The same where somebody looks on: who pages through the output of `invoke` wants all of it.
-const LOOKING_ON: Duration = Duration::from_secs(1);
+/// Those who hear the workers hear slowly while nobody reads: a worker drops a line for far less than this process does.
+const HEARD: Patience = Patience { anyway: Duration::from_millis(5), ..INLINE };
+
+/// Where somebody looks on: who pages through the output of `invoke` wants all of it.
+const LOOKING_ON: Patience = Patience { moving: Duration::from_secs(1), anyway: Duration::ZERO };
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
@@ -92,16 +96,19 @@ pub(crate) fn start(options: &LogOptions) {
 }
 
 /// Begins to log under `run`: where each line is to be JSON, what user code writes past the log becomes lines of it, of
-/// this function.
-pub(crate) fn start_for(options: &LogOptions, function: &str) {
-    let captured = if options.format == LogFormat::Json { crate::stdio::capture(function) } else { Ok(()) };
-    begin(options, RUNNING);
+/// this function. None runs in this process, or several, which have an empty name.
+pub(crate) fn start_for(options: &LogOptions, function: Option<&str>) {
+    let captured = match options.format {
+        LogFormat::Json => crate::stdio::capture(function.unwrap_or_default()),
+        LogFormat::Text => Ok(()),
+    };
+    begin(options, if function.is_some() { INLINE } else { HEARD });
     if let Err(error) = captured {
         tracing::warn!("what user code writes to descriptors 1 and 2 is no json: {error}");
     }
 }
 
-fn begin(options: &LogOptions, patience: Duration) {
+fn begin(options: &LogOptions, patience: Patience) {
     let _ = FORMAT.set(options.format);
     let filter = filter(&options.level).unwrap_or_else(|_| EnvFilter::new("info"));
     // of what cannot be written the library would speak on standard error, and panic if that fails as well
@@ -150,23 +157,23 @@ fn dropped(lines: u64, why: Option<&str>) -> String {
 /// Each record becomes one entry of the queue.
 struct Lines {
     /// With what a function says; gaugefn's own words never wait.
-    patience: Duration,
+    patience: Patience,
 }
 
 impl<'a> MakeWriter<'a> for Lines {
     type Writer = Entry;
 
     fn make_writer(&'a self) -> Entry {
-        Entry { patience: Duration::ZERO }
+        Entry { patience: Patience::default() }
     }
 
     fn make_writer_for(&'a self, of: &Metadata<'_>) -> Entry {
-        Entry { patience: if of.target() == records::TARGET { self.patience } else { Duration::ZERO } }
+        Entry { patience: if of.target() == records::TARGET { self.patience } else { Patience::default() } }
     }
 }
 
 struct Entry {
-    patience: Duration,
+    patience: Patience,
 }
 
 impl std::io::Write for Entry {

@@ -41,16 +41,14 @@ pub(super) async fn run(context: &Context, args: &ConfigArgs, require_backend: b
     }
 }
 
-/// The one function whose code runs in this process, if it is one.
-fn inline(settings: &Settings) -> &str {
+/// The one function whose code runs in this process; an empty name if it is one of several.
+fn inline(settings: &Settings) -> Option<&str> {
     let mut inside = settings
         .functions
         .iter()
         .filter(|function| function.options.isolation == Isolation::Inline && function.executor.entry.needs_module);
-    match (inside.next(), inside.next()) {
-        (Some(only), None) => &only.name,
-        _ => "",
-    }
+    let first = inside.next()?;
+    Some(if inside.next().is_none() { &first.name } else { "" })
 }
 
 /// A fault with its causes and its report.
@@ -62,7 +60,7 @@ fn whole(fault: &Fault) -> String {
 async fn serve(context: &Context, settings: &Settings, require_backend: bool) -> Result<u8, Fault> {
     tracing::info!("gaugefn {} starts", env!("CARGO_PKG_VERSION"));
     // a function in this very process keeps the limit that it was given
-    if settings.functions.iter().all(|function| function.options.isolation == Isolation::Process) {
+    if inline(settings).is_none() {
         descriptors::raise();
     }
     let (stopper, stop) = stop();

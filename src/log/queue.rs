@@ -34,6 +34,15 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long the end may take at most with a reader that is slow.
 const LONGEST_END: Duration = Duration::from_secs(2);
 
+/// How long a line waits for room.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Patience {
+    /// As long as standard error has taken something within this time.
+    pub(super) moving: Duration,
+    /// This long whatever it takes.
+    pub(super) anyway: Duration,
+}
+
 /// Lines on their way to one descriptor.
 pub(super) struct Queue {
     to: File,
@@ -90,17 +99,19 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a line there, with its line break. Where there is no room, waits as long as standard error has taken
-    /// something within `patience`; then the line is dropped, and counted as one of this function.
-    pub(super) fn put(&'static self, function: &str, text: &[u8], patience: Duration) {
+    /// Puts a line there, with its line break. Where there is no room, waits as `patience` says; then the line is dropped,
+    /// and counted as one of this function.
+    pub(super) fn put(&'static self, function: &str, text: &[u8], patience: Patience) {
         if getpid() != self.process {
             // its own way, without locks that nobody may ever release
             let _ = rustix::io::write(&self.to, text);
             return;
         }
+        let begin = Instant::now();
         let mut state = self.lock();
         while state.held >= HELD {
-            let left = patience.saturating_sub(state.last.map_or(Duration::MAX, |last| last.elapsed()));
+            let still = patience.moving.saturating_sub(state.last.map_or(Duration::MAX, |last| last.elapsed()));
+            let left = still.max(patience.anyway.saturating_sub(begin.elapsed()));
             if left.is_zero() {
                 state.lost += 1;
                 drop(state);
@@ -286,6 +297,8 @@ impl Pen<'_> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    const NONE: Patience = Patience { moving: Duration::ZERO, anyway: Duration::ZERO };
     use rustix::fs::{OFlags, fcntl_setfl};
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::io::Read;
@@ -299,7 +312,7 @@ mod tests {
     /// Puts `count` numbered lines of this length there.
     fn put(queue: &'static Queue, count: usize, length: usize) {
         for number in 0..count {
-            queue.put("vm", format!("{number:>0$}\n", length - 1).as_bytes(), Duration::ZERO);
+            queue.put("vm", format!("{number:>0$}\n", length - 1).as_bytes(), NONE);
         }
     }
 
@@ -321,7 +334,7 @@ mod tests {
         while queue.lock().held > 0 {
             queue.finish(false);
         }
-        queue.put("", b"later\n", Duration::ZERO);
+        queue.put("", b"later\n", NONE);
         let text = reader.join().unwrap();
         let kept = text.lines().count() - 1;
         assert!(text.lines().take(kept).enumerate().all(|(number, line)| line.trim() == number.to_string()));
@@ -333,8 +346,9 @@ mod tests {
         let (queue, mut read) = piped();
         let lines = 2 * HELD / 1000;
         let writer = thread::spawn(move || {
+            let patience = Patience { moving: Duration::from_secs(20), ..NONE };
             for number in 0..lines {
-                queue.put("vm", format!("{number:>999}\n").as_bytes(), Duration::from_secs(20));
+                queue.put("vm", format!("{number:>999}\n").as_bytes(), patience);
             }
         });
         let mut text = vec![0; lines * 1000];
