@@ -2,9 +2,11 @@
 //!
 //! * `chaos` - processes, workers, connections and the server are killed and stopped, all the time
 //! * `late` - a result that comes when its event belongs to somebody else
+//! * `logs` - the log cannot be written any more, in every way
 
 mod chaos;
 mod late;
+mod logs;
 
 use crate::support::redis::RedisServer;
 use crate::support::replica::Replica;

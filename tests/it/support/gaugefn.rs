@@ -159,8 +159,13 @@ impl Running {
 
     /// From now on nobody reads its standard error, or somebody does again. What is being read is still taken.
     pub(crate) fn hold_stderr(&self, held: bool) {
-        *self.stderr.held.0.lock().unwrap() = held;
-        self.stderr.held.1.notify_all();
+        self.stderr.set(if held { Reader::Waits } else { Reader::Reads });
+    }
+
+    /// From now on its standard error is a pipe without a reader, as behind `2>&1 | head`. What is being read is still
+    /// taken.
+    pub(crate) fn close_stderr(&self) {
+        self.stderr.set(Reader::Goes);
     }
 
     /// Both streams, for the message of a failed test.
@@ -228,24 +233,41 @@ impl Drop for Running {
 struct Captured {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,
-    /// While it says so, nothing more is read.
-    held: Arc<(Mutex<bool>, Condvar)>,
+    wish: Arc<(Mutex<Reader>, Condvar)>,
+}
+
+/// What the reader of a stream is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Reads,
+    /// Leaves everything in the pipe.
+    Waits,
+    /// Closes the pipe.
+    Goes,
 }
 
 impl Captured {
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&bytes);
-        let held = Arc::new((Mutex::new(false), Condvar::new()));
-        let gate = Arc::clone(&held);
+        let wish = Arc::new((Mutex::new(Reader::Reads), Condvar::new()));
+        let gate = Arc::clone(&wish);
         let reader = std::thread::spawn(move || {
             let mut chunk = [0; 8192];
             while let Ok(length @ 1..) = stream.read(&mut chunk) {
                 shared.lock().unwrap().extend_from_slice(&chunk[..length]);
-                drop(gate.1.wait_while(gate.0.lock().unwrap(), |held| *held).unwrap());
+                let wish = gate.1.wait_while(gate.0.lock().unwrap(), |wish| *wish == Reader::Waits).unwrap();
+                if *wish == Reader::Goes {
+                    break;
+                }
             }
         });
-        Self { bytes, reader, held }
+        Self { bytes, reader, wish }
+    }
+
+    fn set(&self, wish: Reader) {
+        *self.wish.0.lock().unwrap() = wish;
+        self.wish.1.notify_all();
     }
 
     fn text(&self) -> String {

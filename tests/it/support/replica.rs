@@ -17,6 +17,8 @@ pub(crate) struct Replica {
     folder: PathBuf,
     config: PathBuf,
     life: usize,
+    /// A program that starts it, with its first arguments.
+    wrapper: Vec<String>,
     running: Option<Running>,
     /// What the lives before this one wrote.
     past: String,
@@ -33,9 +35,16 @@ impl Replica {
             folder: folder.to_path_buf(),
             config: file,
             life: 0,
+            wrapper: Vec::new(),
             running: None,
             past: String::new(),
         }
+    }
+
+    /// From its next start on it is started by another program, whose first arguments these are and which becomes it.
+    pub(crate) fn under<S: Into<String>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Starts it, the life before this one being over, and waits for nothing.
@@ -51,7 +60,8 @@ impl Replica {
             .env("GAUGEFN__ADMIN__LISTEN", self.admin.listen())
             .env("REPLICA", self.life())
             .env("FOLDER", &self.folder);
-        self.running = Some(command.spawn());
+        let wrapper: Vec<_> = self.wrapper.iter().map(String::as_str).collect();
+        self.running = Some(if wrapper.is_empty() { command } else { command.under(&wrapper) }.spawn());
     }
 
     /// What the code finds in `REPLICA`.
