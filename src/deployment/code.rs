@@ -111,7 +111,7 @@ pub(super) fn choose(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
 /// Whether the zip has the module that the entry function's name says; where it cannot be read, the loader says why.
 fn in_zip(reader: &mut Reader<'_>, place: &Place, (variable, module): &Set) -> bool {
     let found = match place {
-        Place::Path((_, path)) => loaders::zip_has_module(Some(Path::new(path)), None, module),
+        Place::Path((_, path)) => loaders::zip_has_module(Some(&os_text::path(path)), None, module),
         Place::Base64((_, text)) => loaders::zip_has_module(None, Some(text), module),
     };
     let absent = found == Some(false);
@@ -205,18 +205,18 @@ fn single(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
     if let Some((variable, module)) = module {
         let (path, stem) = match &code {
             Code::File((named_by, path)) => {
-                let path = Path::new(path);
-                let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+                let path = os_text::path(path);
+                let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
                 (Some((*named_by, path)), stem)
             }
-            _ => (None, "usermodule"),
+            _ => (None, "usermodule".to_owned()),
         };
         let means_it = |path: &Path| path.with_extension("").ends_with(module.replace('.', "/"));
-        if module == stem || path.is_some_and(|(_, path)| means_it(path)) {
+        if module == stem || path.as_ref().is_some_and(|(_, path)| means_it(path)) {
             return code;
         }
-        let found = path.and_then(|(named_by, path)| Some((named_by, path, beside(path, (variable, &module))?)));
-        if let Some((named_by, path, found)) = found {
+        let found = path.and_then(|(named_by, path)| Some((named_by, beside(&path, (variable, &module))?, path)));
+        if let Some((named_by, found, path)) = found {
             // the default names nothing that anybody wanted
             if named_by != DEFAULT {
                 reader.warnings.push(format!(
@@ -237,15 +237,15 @@ fn single(reader: &mut Reader<'_>, module: Option<Set>) -> Code {
 fn beside(single: &Path, (variable, module): (&'static str, &str)) -> Option<Code> {
     let folder = single.parent()?;
     let inside = module.replace('.', "/");
-    let text = |path: &Path| path.to_str().map(str::to_owned);
+    let text = |path: &Path| os_text::text(path.as_os_str());
     let file = folder.join(format!("{inside}.py"));
     let is_package = || folder.join(&inside).join("__init__.py").is_file();
     if file.is_file() && !module.contains('.') {
-        return Some(Code::File((variable, text(&file)?)));
+        return Some(Code::File((variable, text(&file))));
     }
     // what is in a package imports it from the folder above
     (!module.is_empty() && (file.is_file() || is_package()))
-        .then_some(Code::Folder { folder: (variable, text(folder)?), entry: (variable, module.to_owned()) })
+        .then_some(Code::Folder { folder: (variable, text(folder)), entry: (variable, module.to_owned()) })
 }
 
 fn named_single(reader: &mut Reader<'_>) -> Code {

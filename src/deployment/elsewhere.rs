@@ -6,6 +6,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use config::ValueKind;
+use runtime_core::config::os_text;
+use runtime_core::config::section::property_names;
 use runtime_core::config::settings::FunctionSettings;
 
 /// Folders in which images and charts put code.
@@ -27,13 +29,16 @@ const MOST_SHOWN: usize = 8;
 const LONGEST: Duration = Duration::from_millis(1_500);
 
 /// The end of the message for code that is not there: the Python files and zips elsewhere, and the variables that name
-/// them. None where the function's file is there, or was named by a config file.
+/// them. None where the code is there, or was named by a config file; a folder in the place of a single file is none.
 pub(crate) fn elsewhere(function: &FunctionSettings) -> Option<String> {
-    let path = function.loader.as_ref()?.section.get("path")?;
+    let loader = function.loader.as_ref()?;
+    let path = loader.section.get("path")?;
     let ValueKind::String(text) = &path.kind else { return None };
     let named_here = runtime_core::config::tree::from_variable(path);
-    let missing = PathBuf::from(text);
-    if function.name != "default" || !named_here || missing.is_file() {
+    let missing = os_text::path(text);
+    let may_be_folder = property_names(&(loader.entry.schema)()).iter().any(|name| name == "entry");
+    let is_there = if may_be_folder { missing.exists() } else { missing.is_file() };
+    if function.name != "default" || !named_here || is_there {
         return None;
     }
     let beside = missing.parent().filter(|folder| *folder != Path::new("/")).map(Path::to_path_buf);

@@ -213,3 +213,22 @@ fn where_the_file_is_missing_what_is_there_is_named() {
         }
     }
 }
+
+/// What is there and cannot be loaded says why, and nothing of other code.
+#[test]
+fn code_that_is_there_and_broken_keeps_its_traceback() {
+    let bed = Bed::new();
+    bed.put("code/usermodule.py", FUNCTION);
+    bed.put("code/app/__init__.py", "");
+    bed.put("code/app/vm.py", "def process(input, context:\n");
+    for handler in ["app.vm.process", "missing"] {
+        let output = bed
+            .gaugefn()
+            .env("USER_MODULE_PATH", bed.path("code/usermodule.py"))
+            .env("USER_HANDLER_NAME", handler)
+            .output(PATIENCE);
+        assert_eq!(output.status.code(), Some(65), "{output:?}");
+        assert!(!output.stderr.contains("name one by") && !output.stderr.contains("name a file by"), "{output:?}");
+        assert!(handler == "missing" || output.stderr.contains("SyntaxError"), "{output:?}");
+    }
+}
