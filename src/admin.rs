@@ -15,6 +15,8 @@ use runtime_core::engine::Board;
 use runtime_core::listener::{self, Limits};
 use serde_json::json;
 
+use crate::descriptors;
+
 /// From a call that does nothing to one that takes a minute; Python functions lie between 10 µs and 1 s.
 const BUCKETS: &[f64] =
     &[0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
@@ -56,7 +58,9 @@ pub(crate) async fn serve(address: SocketAddr, board: Board) -> Result<(), Fault
         .route("/api/functions", get(functions))
         .with_state(Admin { board, metrics });
     let service = TowerToHyperService::new(router);
-    tokio::spawn(async move { listener::serve("admin", listener, service, Limits::default()).await });
+    let usual = Limits::default();
+    let limits = Limits { connections: usual.connections.min(descriptors::share()), ..usual };
+    tokio::spawn(async move { listener::serve("admin", listener, service, limits).await });
     Ok(())
 }
 

@@ -16,6 +16,12 @@ pub(crate) fn raise() {
     }
 }
 
+/// As many as clients may take altogether.
+pub(crate) fn share() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX)
+}
+
 /// Says when they become few, and when that has passed.
 #[derive(Default)]
 pub(crate) struct Descriptors {

@@ -23,11 +23,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// Between two tries while the process has no descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// No descriptor was wanting for so long: the trouble is over, and another one is another one.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -56,27 +59,27 @@ where
 {
     let mut clients = Clients::default();
     // given up for a connection when the process has no other descriptor
-    let mut spare = None;
-    let mut troubled = false;
+    let mut spare = File::open("/dev/null").ok();
+    let mut troubled: Option<Instant> = None;
     let mut ticks = tokio::time::interval(limits.silence / 8);
     loop {
-        if spare.is_none() {
-            spare = File::open("/dev/null").ok();
-        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = clients.tasks.join_next_with_id() => {
-                clients.ended(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                clients.ended(id_of(ended));
                 continue;
             }
             _ = ticks.tick() => {
                 clients.let_go_after(limits.silence);
+                if spare.is_none() {
+                    spare = File::open("/dev/null").ok();
+                }
                 continue;
             }
         };
         match accepted {
             Ok((stream, _)) => {
-                if std::mem::take(&mut troubled) {
+                if troubled.take_if(|last| last.elapsed() > QUIET).is_some() {
                     tracing::info!("{what}: connections are accepted again");
                 }
                 if clients.known.len() < limits.connections || clients.let_go_one() {
@@ -84,17 +87,28 @@ where
                 }
             }
             Err(error) if is_exhausted(&error) => {
-                if !std::mem::replace(&mut troubled, true) {
+                if troubled.replace(Instant::now()).is_none() {
                     tracing::error!("{what}: no connection can be accepted: {error}; raise the limit of open files");
                 }
-                if spare.take().is_none() && !clients.let_go_one() {
+                // the rest of the process wants some as well
+                let silent = (0..clients.known.len().div_ceil(2)).filter(|_| clients.let_go_one()).count();
+                if spare.take().is_none() && silent == 0 {
                     tokio::time::sleep(PAUSE).await;
+                }
+                for _ in 0..silent {
+                    if let Some(ended) = clients.tasks.join_next_with_id().await {
+                        clients.ended(id_of(ended));
+                    }
                 }
             }
             // a client that has gone before it was let in
             Err(error) => tracing::debug!("{what}: {error}"),
         }
     }
+}
+
+fn id_of(ended: Result<(Id, ()), JoinError>) -> Id {
+    ended.map_or_else(|error| error.id(), |(id, ())| id)
 }
 
 /// Whether the process or the system has no descriptor or memory left, which does not pass by asking again.

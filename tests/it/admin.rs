@@ -1,5 +1,6 @@
 //! What can be seen from outside: health, readiness, metrics, the list of functions, and the log as JSON.
 
+mod clients;
 mod metrics;
 mod own;
 

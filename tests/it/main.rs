@@ -33,6 +33,7 @@
 //! * `together` - several functions in one process
 //! * `footprint` - memory, start, cores
 //! * `output` - what user code says: all of it arrives, and holds up nothing
+//! * `surroundings` - logs, results, terminals and descriptors that stop working
 //! * `manifests` - what lies in `deploy/`
 //! * `admin` - health, readiness, metrics
 //! * `components` - what is registered, also in a release build
@@ -80,6 +81,7 @@ mod restarts;
 mod results;
 mod stopping;
 mod streams;
+mod surroundings;
 mod together;
 mod watch;
 mod workers;
