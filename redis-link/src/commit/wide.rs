@@ -1,8 +1,10 @@
 //! A letter whose entry has more fields than a script can add: its language unpacks some thousands of values at once. The
 //! commands themselves have no such limit, so it goes by a transaction of them, on a connection of its own.
 
+use std::error::Error;
+
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::Write;
 use crate::fault::{LinkError, Subject, classify};
@@ -47,15 +49,19 @@ impl Own<'_> {
             if there.is_empty() {
                 return Ok(false);
             }
-            let mut step = redis::pipe();
-            step.atomic();
-            writes.iter().for_each(|write| write.add_to(&mut step));
+            // one after the other: what this user may not do is named, and all of it is dropped with the connection
+            let () = self.ask(&redis::cmd("MULTI")).await?;
+            for write in writes {
+                let () = self.ask(&write.command()).await?;
+            }
             // who may not remove learns it before anything is added
-            step.cmd("XDEL").arg(dead_stream).arg("0-1").ignore();
-            step.cmd("EVAL").arg(REMOVE).arg(streams.len() + 1).arg(dead_stream).arg(&streams).arg(id);
-            let done: Option<Vec<u64>> = self.run(&step, dead_stream).await?;
-            if let Some(removed) = done {
-                return Ok(removed == [1]);
+            let () = self.ask(redis::cmd("XDEL").arg(dead_stream).arg("0-1")).await?;
+            let mut remove = redis::cmd("EVAL");
+            let () = self.ask(remove.arg(REMOVE).arg(streams.len() + 1).arg(dead_stream).arg(&streams).arg(id)).await?;
+            let done: Option<Vec<Value>> =
+                self.ask(&redis::cmd("EXEC")).await.map_err(|error| self.ended(error, dead_stream))?;
+            if let Some(answers) = done {
+                return Ok(answers.last() == Some(&Value::Int(1)));
             }
         }
         Err(LinkError::busy(format!(
@@ -70,8 +76,13 @@ impl Own<'_> {
         answer.map_err(|error| classify(self.link.target(), &Subject::of(cmd), error))
     }
 
-    async fn run<T: FromRedisValue>(&mut self, step: &Pipeline, key: &str) -> Result<T, LinkError> {
-        let answer = step.query_async(&mut self.connection).await;
-        answer.map_err(|error| classify(self.link.target(), &Subject::script("EXEC", key), error))
+    /// A server that does not let this user end the step says so in words of its own.
+    fn ended(&self, error: LinkError, dead_stream: &str) -> LinkError {
+        let words = error.source().map(ToString::to_string).unwrap_or_default();
+        if words.contains("has no permissions to run") {
+            LinkError::denied(self.link.target(), "EXEC", dead_stream)
+        } else {
+            error
+        }
     }
 }
