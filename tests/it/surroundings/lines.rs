@@ -63,22 +63,17 @@ fn a_pipe_that_does_not_block_gets_every_line_whole() {
 
 #[test]
 fn what_a_full_disk_did_not_take_is_written_when_there_is_room() {
-    let cases = [
-        ("sinks.stdout = {}", "out", "part=\"sink stdout\": standard output cannot be written: File too large"),
-        (
-            "sinks.file = { path = \"results\", sync = true }",
-            "results",
-            "part=\"sink file\": file 'results' cannot be written: check its folder",
-        ),
-    ];
-    for (sinks, name, trouble) in cases {
-        let mut vm = plain(200, sinks).under(&["bash", "-c", "exec \"$0\" \"$@\" >out"]).spawn();
-        // not a multiple of any line's length
-        disk(&vm, Some(50_500));
+    for (sink, name, trouble) in [
+        ("sinks.stdout = {}", "out", "standard output cannot be written: File too large"),
+        ("sinks.file = { path = \"results\", sync = true }", "results", "file 'results' cannot be written: check its"),
+    ] {
+        let mut vm = plain(100, sink).under(&["bash", "-c", "exec \"$0\" \"$@\" >out"]).spawn();
+        // in the middle of a line
+        disk(&vm, Some(30_500));
         vm.running.wait_for_log(trouble, PATIENCE);
         disk(&vm, None);
         ends(&mut vm, 0);
-        assert_eq!(read_to_string(vm.folder.path().join(name)).unwrap(), events(200), "{name}");
+        assert!(read_to_string(vm.folder.path().join(name)).unwrap() == events(100), "{name}");
     }
 }
 
