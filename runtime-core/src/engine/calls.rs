@@ -1,27 +1,29 @@
 //! A function as something that is given batches and answers them later, whether it can do so by itself or not.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::contract::{Call, Event, Fault, Function, Outcome};
 use crate::registry::BoxFuture;
 
-type Invoked = (Box<dyn Function>, Result<Vec<Outcome>, Fault>);
+/// The events of a batch, and what became of them.
+type Answer = (Vec<Event>, Result<Vec<Outcome>, Fault>);
 
 /// The function of a run, for its length.
 pub(super) struct Calls<'a> {
     place: &'a mut Box<dyn Function>,
     /// For a function that takes one batch at a time: those that wait, the one that it works on, and its answer.
-    waiting: VecDeque<(Arc<[Event]>, Call)>,
-    working: Option<BoxFuture<'static, Invoked>>,
-    answer: Option<Result<Vec<Outcome>, Fault>>,
+    waiting: VecDeque<(Vec<Event>, Call)>,
+    working: Option<BoxFuture<'static, (Box<dyn Function>, Answer)>>,
+    answer: Option<Answer>,
+    /// For one that has a pipeline: the events that it was given.
+    given: VecDeque<Vec<Event>>,
 }
 
 impl<'a> Calls<'a> {
     pub(super) const fn new(place: &'a mut Box<dyn Function>) -> Self {
-        Self { place, waiting: VecDeque::new(), working: None, answer: None }
+        Self { place, waiting: VecDeque::new(), working: None, answer: None, given: VecDeque::new() }
     }
 
     /// The function itself, where nothing is given and not taken.
@@ -29,9 +31,16 @@ impl<'a> Calls<'a> {
         self.place
     }
 
-    pub(super) async fn give(&mut self, events: Arc<[Event]>, call: Call) {
+    /// Whether it can be given a batch before it has answered the one before; only where nothing is given.
+    pub(super) fn is_pipelined(&mut self) -> bool {
+        !self.given.is_empty() || self.place.pipeline().is_some()
+    }
+
+    pub(super) async fn give(&mut self, events: Vec<Event>, call: Call) {
         if let Some(pipeline) = self.place.pipeline() {
-            return pipeline.give(events, call).await;
+            pipeline.give(events.as_slice().into(), call).await;
+            self.given.push_back(events);
+            return;
         }
         self.waiting.push_back((events, call));
         self.work();
@@ -45,7 +54,7 @@ impl<'a> Calls<'a> {
             let mut function = std::mem::replace(self.place, Box::new(Away));
             self.working = Some(Box::pin(async move {
                 let outcomes = function.invoke(&events, call).await;
-                (function, outcomes)
+                (function, (events, outcomes))
             }));
         }
     }
@@ -57,10 +66,10 @@ impl<'a> Calls<'a> {
         }
         match &mut self.working {
             Some(working) => {
-                let (function, outcomes) = working.await;
+                let (function, answer) = working.await;
                 *self.place = function;
                 self.working = None;
-                self.answer = Some(outcomes);
+                self.answer = Some(answer);
             }
             None => match self.place.pipeline() {
                 Some(pipeline) => pipeline.answered().await,
@@ -69,16 +78,19 @@ impl<'a> Calls<'a> {
         }
     }
 
-    /// The outcomes of the oldest batch.
-    pub(super) async fn take(&mut self) -> Result<Vec<Outcome>, Fault> {
-        if self.answer.is_none() && self.working.is_none() {
+    /// The events of the oldest batch, and their outcomes.
+    pub(super) async fn take(&mut self) -> Answer {
+        if let Some(events) = self.given.pop_front() {
             return match self.place.pipeline() {
-                Some(pipeline) => pipeline.take().await,
-                None => Err(Fault::internal("an answer is wanted of a function that was given nothing")),
+                Some(pipeline) => (events, pipeline.take().await),
+                None => (events, Err(Fault::internal("a function that was given batches takes none any more"))),
             };
         }
+        if self.answer.is_none() && self.working.is_none() {
+            return (Vec::new(), Err(Fault::internal("an answer is wanted of a function that was given nothing")));
+        }
         self.answered().await;
-        let answer = self.answer.take().unwrap_or_else(|| Err(Fault::internal("an answer has gone")));
+        let answer = self.answer.take().unwrap_or_else(|| (Vec::new(), Err(Fault::internal("an answer has gone"))));
         self.work();
         answer
     }

@@ -29,7 +29,7 @@ const LETTERS: &str = "dead letters";
 
 /// What became of a commit.
 #[derive(Debug)]
-pub(super) enum Landed {
+pub(super) enum CommitOutcome {
     /// Everything is written.
     Done,
     /// Some of the events are not this process's any more; nothing is written.
@@ -233,20 +233,20 @@ impl Committer {
     ///
     /// # Errors
     /// A sink that will never work again.
-    pub(super) async fn commit(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+    pub(super) async fn commit(&mut self, commit: &mut Commit, events: &[Event]) -> Result<CommitOutcome, Fault> {
         if self.is_fenced() {
-            return Ok(Landed::Fenced);
+            return Ok(CommitOutcome::Fenced);
         }
         if let Err(fault) = self.state.check(&commit.states) {
-            return Ok(Landed::Refused(fault));
+            return Ok(CommitOutcome::Refused(fault));
         }
         let landed = match self.ask().await {
-            false => Landed::Fenced,
+            false => CommitOutcome::Fenced,
             true if matches!(self.bond, Bond::Atomic { .. }) => self.at_once(commit, events).await?,
             true => self.in_order(commit, events).await?,
         };
         match landed {
-            Landed::Fenced => self.rest.give_up(),
+            CommitOutcome::Fenced => self.rest.give_up(),
             _ => self.rest.succeeded(),
         }
         self.board.trouble(&self.function, "commit", None);
@@ -280,9 +280,9 @@ impl Committer {
     }
 
     /// Everything in one transaction.
-    async fn at_once(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+    async fn at_once(&mut self, commit: &mut Commit, events: &[Event]) -> Result<CommitOutcome, Fault> {
         let Bond::Atomic { domain, transaction } = &self.bond else {
-            return Ok(Landed::Done);
+            return Ok(CommitOutcome::Done);
         };
         let transaction = Arc::clone(transaction);
         let together = self.letters.as_ref().is_some_and(|letters| letters.domain().as_ref() == Some(domain));
@@ -291,19 +291,19 @@ impl Committer {
         let landed = loop {
             let alone = commit.outputs.is_empty() && commit.states.is_empty();
             if !together && !self.put_letters(&mut letters).await? {
-                break Landed::Fenced;
+                break CommitOutcome::Fenced;
             }
             match self.transact(&*transaction, commit, &letters, events).await? {
                 // the place of letters knows how to keep what is too large for one step
-                Landed::Refused(_) if alone && !letters.is_empty() => {
+                CommitOutcome::Refused(_) if alone && !letters.is_empty() => {
                     if !self.put_letters(&mut letters).await? {
-                        break Landed::Fenced;
+                        break CommitOutcome::Fenced;
                     }
                 }
                 landed => break landed,
             }
         };
-        if !matches!(landed, Landed::Done) {
+        if !matches!(landed, CommitOutcome::Done) {
             commit.letters = letters;
             return Ok(landed);
         }
@@ -318,7 +318,7 @@ impl Committer {
         }
         // acknowledged with the rest; there is nothing left to tell
         drop(std::mem::take(commit));
-        Ok(Landed::Done)
+        Ok(CommitOutcome::Done)
     }
 
     /// Puts the transaction together, and runs it until it is decided.
@@ -328,21 +328,21 @@ impl Committer {
         commit: &Commit,
         letters: &[Letter],
         events: &[Event],
-    ) -> Result<Landed, Fault> {
+    ) -> Result<CommitOutcome, Fault> {
         let mut parts = Vec::new();
         parts.extend(commit.receipt.enlist());
         if !commit.outputs.is_empty() {
             for (part, sink, _) in &self.sinks {
                 match sink.enlist(&commit.outputs) {
                     Ok(writes) => parts.extend(writes),
-                    Err(fault) => return Ok(Landed::Refused(not_stored(part, fault))),
+                    Err(fault) => return Ok(CommitOutcome::Refused(not_stored(part, fault))),
                 }
             }
         }
         if !commit.states.is_empty() {
             match self.state.enlist(&commit.states) {
                 Ok(writes) => parts.extend(writes),
-                Err(fault) => return Ok(Landed::Refused(fault)),
+                Err(fault) => return Ok(CommitOutcome::Refused(fault)),
             }
         }
         if !letters.is_empty() {
@@ -352,27 +352,27 @@ impl Committer {
             parts.push(lease.enlist(newest(events, &commit.verdicts)));
         }
         if parts.is_empty() {
-            return Ok(Landed::Done);
+            return Ok(CommitOutcome::Done);
         }
         let prepared = transaction.prepare(parts).map_err(Fault::fatal)?;
         loop {
             match prepared.run().await {
-                Ok(Decision::Done) => return Ok(Landed::Done),
+                Ok(Decision::Done) => return Ok(CommitOutcome::Done),
                 Ok(Decision::Lost(ids)) => {
-                    return Ok(Landed::Lost(Lost { events: ids.into_iter().collect(), why: None }));
+                    return Ok(CommitOutcome::Lost(Lost { events: ids.into_iter().collect(), why: None }));
                 }
                 Ok(Decision::Gone { events, why }) => {
-                    return Ok(Landed::Lost(Lost { events: events.into_iter().collect(), why: Some(why) }));
+                    return Ok(CommitOutcome::Lost(Lost { events: events.into_iter().collect(), why: Some(why) }));
                 }
-                Ok(Decision::Stale) => return Ok(Landed::Stale),
-                Ok(Decision::Fenced) => return Ok(Landed::Fenced),
+                Ok(Decision::Stale) => return Ok(CommitOutcome::Stale),
+                Ok(Decision::Fenced) => return Ok(CommitOutcome::Fenced),
                 // whoever removes what lies there loses no result
                 Ok(Decision::Unfit { key, why }) if self.takes_all(&key) => self.wait(&Fault::backend(why)).await,
-                Ok(Decision::Unfit { why, .. }) => return Ok(Landed::Refused(Fault::function(why))),
+                Ok(Decision::Unfit { why, .. }) => return Ok(CommitOutcome::Refused(Fault::function(why))),
                 Err(fault) => self.wait(&fault).await,
             }
             if self.is_fenced() {
-                return Ok(Landed::Fenced);
+                return Ok(CommitOutcome::Fenced);
             }
         }
     }
@@ -384,23 +384,23 @@ impl Committer {
         sinks.chain(letters).any(|other| other == key)
     }
 
-    async fn in_order(&mut self, commit: &mut Commit, events: &[Event]) -> Result<Landed, Fault> {
+    async fn in_order(&mut self, commit: &mut Commit, events: &[Event]) -> Result<CommitOutcome, Fault> {
         if !self.has_lease(None).await? {
-            return Ok(Landed::Fenced);
+            return Ok(CommitOutcome::Fenced);
         }
         if !commit.outputs.is_empty() {
             self.tell_unsunk(commit);
             match self.write(commit).await? {
-                None => return Ok(Landed::Fenced),
+                None => return Ok(CommitOutcome::Fenced),
                 Some(refused) if refused.is_empty() => {}
                 Some(refused) => {
                     commit.outputs.clear();
-                    return Ok(Landed::Unstored(refused));
+                    return Ok(CommitOutcome::Unstored(refused));
                 }
             }
         }
         if !self.put_letters(&mut commit.letters).await? {
-            return Ok(Landed::Fenced);
+            return Ok(CommitOutcome::Fenced);
         }
         if !commit.states.is_empty() {
             loop {
@@ -409,13 +409,13 @@ impl Committer {
                     Ok(Saved::Done) => break,
                     Ok(Saved::Stale(keys)) => {
                         tracing::debug!(function = %self.function, ?keys, "somebody else has changed the state");
-                        return Ok(Landed::Stale);
+                        return Ok(CommitOutcome::Stale);
                     }
                     Err(fault) if fault.retry() => self.wait(&fault).await,
-                    Err(fault) => return Ok(Landed::Refused(fault)),
+                    Err(fault) => return Ok(CommitOutcome::Refused(fault)),
                 }
                 if self.is_fenced() {
-                    return Ok(Landed::Fenced);
+                    return Ok(CommitOutcome::Fenced);
                 }
             }
         }
@@ -434,7 +434,7 @@ impl Committer {
                 }
             }
         }
-        Ok(Landed::Done)
+        Ok(CommitOutcome::Done)
     }
 
     /// Whether this process still has the lease; the input is noted with it where a transaction of its own can do so. A

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::backoff::{longest_wait, retry_wait};
 use super::board::Board;
+use super::in_flight::{InFlightBatch, Retry};
 use super::judge::Judge;
 use super::meters::Meters;
-use super::run::{Again, Journey};
+use super::outcome::{is_over_delivered, is_retryable, places};
 use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{Blame, Commit, Event, Fault, Letter, Outcome, Output, Returned, Verdict};
+use crate::contract::{Commit, Event, Fault, Letter, Outcome, Output, Returned, Verdict};
 use crate::options::Span;
-
-/// An event that was delivered so often and is still not done has ended the processes that worked on it. Restarts and
-/// interruptions of all sorts stay far below.
-const MOST_DELIVERIES: u32 = 20;
 
 /// The error policy of one function, with what it counts and what it tells.
 pub(super) struct Policy<'a> {
@@ -33,20 +32,24 @@ impl Policy<'_> {
         is_retryable(outcome) && event.attempt <= self.errors.retries
     }
 
-    /// These events for their next attempt; the journey is left without any.
-    pub(super) fn again(&self, journey: &mut Journey) -> Again {
-        let mut batch = journey.take();
-        let attempt = batch.events.first().map_or(1, |event| event.attempt);
-        for event in &mut batch.events {
-            event.attempt += 1;
-        }
-        Again { batch, due: tokio::time::Instant::now() + retry_wait(self.errors.backoff.0, attempt) }
+    /// Makes this its next attempt, which is due then.
+    pub(super) fn next_attempt(&self, event: &mut Event) -> Instant {
+        let wait = retry_wait(self.errors.backoff.0, event.attempt);
+        event.attempt += 1;
+        Instant::now() + wait
     }
 
-    /// Takes the failed events out of a batch of a queue that shall be tried again, each as a journey of its own, so that
+    /// This event for its next attempt; the batch is left without any.
+    pub(super) fn retry(&self, batch: &mut InFlightBatch) -> Retry {
+        let mut batch = batch.take();
+        let due = batch.events.iter_mut().map(|event| self.next_attempt(event)).max();
+        Retry { batch, due: due.unwrap_or_else(Instant::now) }
+    }
+
+    /// Takes the failed events out of a batch of a queue that shall be tried again, each as a batch of its own, so that
     /// they hold up no others.
-    pub(super) fn set_aside(&self, journey: &mut Journey, outcomes: &mut Vec<Outcome>) -> Vec<Again> {
-        let failed: Vec<usize> = journey
+    pub(super) fn take_retries(&self, batch: &mut InFlightBatch, outcomes: &mut Vec<Outcome>) -> Vec<Retry> {
+        let failed: Vec<usize> = batch
             .batch
             .events
             .iter()
@@ -56,31 +59,30 @@ impl Policy<'_> {
             .map(|(place, _)| place)
             .collect();
         // from behind, as each one moves those behind it
-        let aside: Vec<Again> = failed
+        let retries: Vec<Retry> = failed
             .iter()
             .rev()
             .map(|place| {
                 outcomes.remove(*place);
-                self.again(&mut journey.split(&[*place]))
+                self.retry(&mut batch.split(&[*place]))
             })
             .collect();
-        aside.into_iter().rev().collect()
+        retries.into_iter().rev().collect()
     }
 
     /// Events that are not to be called, out of a batch: they go the way of failed ones.
-    pub(super) fn worn_out(&self, journey: &mut Journey) -> Option<(Journey, Vec<Outcome>)> {
-        let events = journey.batch.events.iter().enumerate();
-        let places: Vec<usize> = events.filter(|(_, event)| is_worn(event)).map(|(place, _)| place).collect();
+    pub(super) fn over_delivered(&self, batch: &mut InFlightBatch) -> Option<(InFlightBatch, Vec<Outcome>)> {
+        let places = places(&batch.batch.events, is_over_delivered);
         if places.is_empty() {
             return None;
         }
-        let worn = journey.split(&places);
-        let outcomes = worn.batch.events.iter().map(|event| self.outcome_of_worn(event)).collect();
-        Some((worn, outcomes))
+        let failed = batch.split(&places);
+        let outcomes = failed.batch.events.iter().map(|event| self.outcome_of_over_delivered(event)).collect();
+        Some((failed, outcomes))
     }
 
     /// What becomes of an event that is not to be called, counted and told.
-    pub(super) fn outcome_of_worn(&self, event: &Event) -> Outcome {
+    pub(super) fn outcome_of_over_delivered(&self, event: &Event) -> Outcome {
         if let Some(flaw) = &event.flaw {
             let outcome = Returned::Failed(Fault::event(&**flaw)).into();
             self.counted(std::slice::from_ref(event), std::slice::from_ref(&outcome), 0.0);
@@ -98,8 +100,8 @@ impl Policy<'_> {
     }
 
     /// Everything that a batch leaves behind; each outcome is final.
-    pub(super) fn commit_of(&self, journey: &mut Journey, outcomes: Vec<Outcome>) -> Commit {
-        let batch = &mut journey.batch;
+    pub(super) fn commit_of(&self, batch: &mut InFlightBatch, outcomes: Vec<Outcome>) -> Commit {
+        let batch = &mut batch.batch;
         let mut commit = Commit { receipt: std::mem::take(&mut batch.receipt), ..Commit::default() };
         for (event, outcome) in batch.events.iter().zip(outcomes) {
             let verdict = match outcome.returned {
@@ -190,20 +192,6 @@ impl Policy<'_> {
         let message = format!("function '{}' gave {} outcomes for {} events", self.name, outcomes.len(), events.len());
         Err(Fault::internal(message))
     }
-}
-
-/// Whether an event is not to be called, as its source says why it is unusable, or as it has been delivered too often.
-pub(super) fn is_worn(event: &Event) -> bool {
-    event.flaw.is_some() || event.deliveries > MOST_DELIVERIES
-}
-
-/// Another attempt can only help where the call failed, not where the event itself is unusable.
-pub(super) fn is_retryable(outcome: &Outcome) -> bool {
-    matches!(&outcome.returned, Returned::Failed(fault) if fault.blame() != Blame::Event)
-}
-
-pub(super) fn has_failed(outcome: &Outcome) -> bool {
-    matches!(outcome.returned, Returned::Failed(_))
 }
 
 #[cfg(test)]

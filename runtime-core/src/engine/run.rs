@@ -1,122 +1,35 @@
-//! The three stages of a function: pull, call, commit. Where a store keeps its state, the last two are one: `keep`.
+//! A function's run: its two halves, `pull` and `process`, from the first batch to the end.
 //!
-//! They are futures of one task, not tasks of their own: a latest-value event passes all three without waking
-//! another thread, and a queue's stages overlap wherever one of them waits.
+//! They are futures of one task, not tasks of their own: a latest-value event passes both without waking another thread,
+//! and a queue's stages overlap wherever one of them waits.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::assemble::Parts;
 use super::board::Board;
 use super::bond::{Bond, keys_of, lease_of};
-use super::call::Caller;
-use super::commit::{Committer, Landed, without};
+use super::commit::Committer;
+use super::end::End;
 use super::judge::Judge;
-use super::keep::Keeper;
 use super::meters::Meters;
 use super::policy::Policy;
+use super::process::Processor;
 use super::pull::Puller;
 use super::reload::Reloader;
 use super::states::States;
 use super::stop::{Stop, stop};
 use super::tenure;
-use crate::config::settings::{ErrorOptions, Then};
-use crate::contract::{
-    Batch, Commit, Delivery, Fault, Function, Lease, Receipt, Returned, Source, StateKey, StateStore,
-};
+use crate::config::settings::ErrorOptions;
+use crate::contract::{Delivery, Fault, Function, Lease, Source, StateKey, StateStore};
 
 /// Batches of a queue between the source and the end of the commit: one in each stage.
 const QUEUE_IN_FLIGHT: usize = 3;
-
-/// Every way in which a function's run can end.
-#[derive(Debug)]
-pub enum End {
-    /// It was asked to stop, and everything in flight is committed.
-    Stopped,
-    /// The source has nothing any more, and everything is committed.
-    Exhausted,
-    /// It was asked to stop, and something was still in flight when the time to drain was over.
-    NotDrained,
-    /// The error policy `stop`: this event failed.
-    Policy {
-        /// Its id.
-        event: String,
-    },
-    /// Another process has the lease. The run begins again when this one has it.
-    Fenced,
-    /// A component is beyond repair.
-    Fault(Fault),
-}
-
-/// A batch on its way, with the permit that it occupies.
-pub(super) struct Journey {
-    pub(super) batch: Batch,
-    permit: Arc<OwnedSemaphorePermit>,
-    in_flight: InFlight,
-}
-
-impl Journey {
-    pub(super) fn new(batch: Batch, permit: OwnedSemaphorePermit, meters: &Meters) -> Self {
-        let in_flight = InFlight::new(meters.in_flight.clone(), batch.events.len());
-        Self { batch, permit: Arc::new(permit), in_flight }
-    }
-
-    /// Takes the batch out, as it goes another way.
-    pub(super) fn take(&mut self) -> Batch {
-        std::mem::replace(&mut self.batch, Batch { events: Vec::new(), receipt: Receipt::none(), skipped: 0 })
-    }
-
-    /// Takes the events at these places, in ascending order, out for a journey of their own. Both occupy the one permit.
-    pub(super) fn split(&mut self, places: &[usize]) -> Self {
-        let receipt = if places.is_empty() { Receipt::none() } else { self.batch.receipt.split(places) };
-        let mut taken = Vec::with_capacity(places.len());
-        for place in places.iter().rev() {
-            taken.push(self.batch.events.remove(*place));
-        }
-        taken.reverse();
-        let in_flight = InFlight::new(self.in_flight.gauge.clone(), taken.len());
-        self.in_flight.give_up(taken.len());
-        Self { batch: Batch { events: taken, receipt, skipped: 0 }, permit: Arc::clone(&self.permit), in_flight }
-    }
-}
-
-/// Events between the source and the end of their commit, on the gauge as long as this lives.
-struct InFlight {
-    gauge: metrics::Gauge,
-    events: f64,
-}
-
-impl InFlight {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    fn new(gauge: metrics::Gauge, events: usize) -> Self {
-        gauge.increment(events as f64);
-        Self { gauge, events: events as f64 }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    fn give_up(&mut self, events: usize) {
-        self.gauge.decrement(events as f64);
-        self.events -= events as f64;
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.gauge.decrement(self.events);
-    }
-}
-
-/// A failed event that waits for its next attempt.
-pub(super) struct Again {
-    pub(super) batch: Batch,
-    pub(super) due: Instant,
-}
 
 /// Runs a function until it ends. Backends that are away are waited for; with `require_backend` one that
 /// cannot be opened at the start is the end. Where one process of several runs it, this one waits for its turn.
@@ -255,7 +168,7 @@ impl Run<'_> {
         // until the first check has succeeded; its faults take this one's place
         self.board.trouble(name, "source", Some("not opened yet"));
         self.board.update(name, |status| status.running = true);
-        let policy = || Policy {
+        let policy = Policy {
             name,
             errors: self.errors,
             board: self.board,
@@ -280,41 +193,29 @@ impl Run<'_> {
             }
         }
         let latest = self.source.delivery() == Delivery::Latest;
-        let at_hand = usize::from(self.function.pipeline().is_some());
-        let in_flight = if latest { 1 } else { QUEUE_IN_FLIGHT + at_hand };
-        let (to_call, calls) = mpsc::channel(1);
-        let (give_back, given_back) = mpsc::unbounded_channel();
+        let ahead = usize::from(self.function.pipeline().is_some());
+        let max_in_flight = if latest { 1 } else { QUEUE_IN_FLIGHT + ahead };
+        let (pulled, batches) = mpsc::channel(1);
+        let (give_back, retries) = mpsc::unbounded_channel();
         let fence = self.committer.fence();
         fence.store(false, Ordering::Relaxed);
-        let pull = Puller {
+        let puller = Puller {
             name,
             source: &mut **self.source,
             stop: &halt,
             board: self.board,
-            permits: Arc::new(Semaphore::new(in_flight)),
-            in_flight,
-            to_call,
-            given_back,
             meters: self.meters,
+            max_in_flight: u32::try_from(max_in_flight).unwrap_or(u32::MAX),
+            batches: pulled,
+            retries,
         };
         let (to_take_over, successors) = mpsc::channel(1);
-        let (policy, committing) = (policy(), policy());
+        let processor = Processor::new(policy, states, latest, give_back);
         let (function, committer) = (&mut *self.function, &mut *self.committer);
         let working = async {
-            match states {
-                Some(states) => {
-                    let keeper = Keeper { policy, states, latest, give_back };
-                    let (pulled, kept) = tokio::join!(pull.run(), keeper.run(function, committer, calls, successors));
-                    kept.or(pulled)
-                }
-                None => {
-                    let (to_commit, commits) = mpsc::channel(2);
-                    let caller = Caller { policy, function, latest, to_commit, give_back };
-                    let (pulled, called, committed) =
-                        tokio::join!(pull.run(), caller.run(calls, successors), commit(committer, commits, committing));
-                    committed.or(called).or(pulled)
-                }
-            }
+            let (pulled, processed) =
+                tokio::join!(puller.run(), processor.run(function, committer, batches, successors));
+            processed.or(pulled)
         };
         let out_of_time = async {
             self.stop.requested().await;
@@ -392,116 +293,4 @@ async fn close(
     {
         tracing::debug!(function = name, "the lease was not given back: {}", fault.chain());
     }
-}
-
-/// The third stage. Sinks in trouble are tried again also while there is nothing to write.
-async fn commit(
-    committer: &mut Committer,
-    mut commits: mpsc::Receiver<(Journey, Commit)>,
-    policy: Policy<'_>,
-) -> Option<End> {
-    loop {
-        committer.look_if_due().await;
-        // a sink that does not answer must not hold up the end
-        let received = tokio::select! {
-            biased;
-            received = commits.recv() => received,
-            () = committer.look() => continue,
-        };
-        let mut waiting = VecDeque::from([received?]);
-        while let Some((mut journey, mut commit)) = waiting.pop_front() {
-            let events = &mut journey.batch.events;
-            match committer.commit(&mut commit, events).await {
-                Ok(Landed::Lost(lost)) => {
-                    lost.tell(policy.name, policy.meters);
-                    without(&mut commit, events, &lost.events);
-                    if !events.is_empty() {
-                        waiting.push_front((journey, commit));
-                    }
-                }
-                Ok(Landed::Fenced) => {
-                    policy.meters.fenced.increment(events.len() as u64);
-                    return Some(End::Fenced);
-                }
-                Ok(Landed::Refused(_)) if events.len() > 1 => {
-                    // which of them it was
-                    for one in apart(journey, commit).into_iter().rev() {
-                        waiting.push_front(one);
-                    }
-                }
-                Ok(Landed::Unstored(refused)) => {
-                    for (id, fault) in refused {
-                        let Some(one) = take_out(&mut journey, &mut commit, &id) else { continue };
-                        match unstorable(&policy, one.0, one.1, fault) {
-                            Ok(failed) => waiting.push_back(failed),
-                            Err(end) => return Some(end),
-                        }
-                    }
-                    if !journey.batch.events.is_empty() {
-                        waiting.push_front((journey, commit));
-                    }
-                }
-                Ok(Landed::Refused(fault)) => match unstorable(&policy, journey, commit, fault) {
-                    Ok(failed) => waiting.push_front(failed),
-                    Err(end) => return Some(end),
-                },
-                Ok(Landed::Done | Landed::Stale) => {}
-                Err(fault) => return Some(End::Fault(fault)),
-            }
-        }
-    }
-}
-
-/// Each event of a batch with its part of the commit.
-fn apart(mut journey: Journey, mut commit: Commit) -> Vec<(Journey, Commit)> {
-    let mut all = Vec::with_capacity(journey.batch.events.len());
-    journey.batch.receipt = std::mem::take(&mut commit.receipt);
-    for verdict in commit.verdicts {
-        let mut one = journey.split(&[0]);
-        let id = one.batch.events.first().map(|event| event.id.clone()).unwrap_or_default();
-        let part = Commit {
-            outputs: commit.outputs.extract_if(.., |output| output.event_id == id).collect(),
-            letters: commit.letters.extract_if(.., |letter| letter.event == id).collect(),
-            verdicts: vec![verdict],
-            receipt: std::mem::take(&mut one.batch.receipt),
-            states: Vec::new(),
-        };
-        all.push((one, part));
-    }
-    all
-}
-
-/// One event with its part of the commit, out of its batch.
-fn take_out(journey: &mut Journey, commit: &mut Commit, id: &str) -> Option<(Journey, Commit)> {
-    let place = journey.batch.events.iter().position(|event| event.id == id)?;
-    journey.batch.receipt = std::mem::take(&mut commit.receipt);
-    let mut one = journey.split(&[place]);
-    commit.receipt = std::mem::take(&mut journey.batch.receipt);
-    let part = Commit {
-        outputs: commit.outputs.extract_if(.., |output| output.event_id == id).collect(),
-        verdicts: vec![commit.verdicts.remove(place)],
-        receipt: std::mem::take(&mut one.batch.receipt),
-        ..Commit::default()
-    };
-    Some((one, part))
-}
-
-/// An event whose result can never be stored has failed: another call would give the same result.
-fn unstorable(
-    policy: &Policy<'_>,
-    mut journey: Journey,
-    mut commit: Commit,
-    fault: Fault,
-) -> Result<(Journey, Commit), End> {
-    journey.batch.receipt = std::mem::take(&mut commit.receipt);
-    let event = journey.batch.events.first().map(|event| event.id.clone()).unwrap_or_default();
-    let (name, next) = (policy.name, policy.at_last());
-    tracing::error!(function = name, %event, "its result cannot be stored: {}; {next}", fault.chain());
-    let failed = Returned::Failed(fault);
-    policy.meters.count(&failed);
-    if policy.errors.then == Then::Stop {
-        return Err(End::Policy { event });
-    }
-    let commit = policy.commit_of(&mut journey, vec![failed.into()]);
-    Ok((journey, commit))
 }

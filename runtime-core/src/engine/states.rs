@@ -181,7 +181,7 @@ impl States {
         let mut failed: HashMap<&str, bool> = HashMap::new();
         for (event, outcome) in events.iter().zip(outcomes) {
             if let Some(key) = event.key.as_deref() {
-                *failed.entry(key).or_insert(true) &= super::policy::is_retryable(outcome);
+                *failed.entry(key).or_insert(true) &= super::outcome::is_retryable(outcome);
             }
         }
         for (key, _) in failed.into_iter().filter(|(_, failed)| *failed) {
@@ -275,7 +275,7 @@ impl States {
         for outcome in outcomes.iter_mut() {
             changed.extend(std::mem::take(&mut outcome.states).into_iter().map(|(key, env)| (key, Some(env))));
         }
-        let done = events.iter().zip(&*outcomes).filter(|(_, outcome)| !super::policy::has_failed(outcome));
+        let done = events.iter().zip(&*outcomes).filter(|(_, outcome)| !super::outcome::has_failed(outcome));
         let newest = done.map(|(event, _)| event.fingerprint).reduce(|last, newer| newer.or(last));
         let fingerprint = newest.flatten();
         // without an event that is done there is no commit of states
