@@ -1,17 +1,28 @@
 //! The engine: one straight line per function, one loop, one place that stops it.
 //!
 //! ```text
-//!  assemble ── Parts ──> run:   pull ──mpsc(1)──> call ──mpsc(2)──> commit
-//!                                 ^                                    │
-//!                                 └──────── permit (1 or 3) <──────────┘
+//!  assemble ── Parts ──> run:   pull ──mpsc(1)──> process: call, commit
+//!                                 ^                                │
+//!                                 └──── permit (1, 3 or 4) <───────┘
 //! ```
 //!
+//! The way of a batch, file by file:
+//!
 //! * [`mod@assemble`] - builds the chosen components and loads the function
-//! * [`mod@run`] - the three stages of a function, and its end: `pull`, `call`, `commit`
-//! * `judge` - results that can go nowhere
+//! * [`mod@run`] - opens them, then both halves of a run: `pull` and `process`; [`End`] is how it ends
+//! * `pull` - takes a permit, asks the source, brings failed events back when they are due
+//! * `in_flight` - a batch on its way, and an event that waits for its next attempt
+//! * `process` - calls the function with what was pulled, and has it committed; `calls` makes a function one that answers
+//!   later, `states` are what a store keeps
+//! * `policy` - what becomes of an event by its outcome; `outcome` sorts them, `judge` finds results that can go nowhere
+//! * `commit` - writes results, dead letters and states, and tells the source; `bond` says whether in one transaction
+//!
+//! Beside it:
+//!
+//! * `tenure` - waits for a lease and keeps it
 //! * `reload` - new code takes over from old code; `look` notices it
 //! * [`backoff`] - waits between tries, and what is said of them
-//! * [`board`] - what the admin endpoints can see
+//! * [`board`] - what the admin endpoints can see; `meters` - the engine's own metrics
 //! * [`mod@stop`] - the wish to stop
 
 pub mod assemble;
