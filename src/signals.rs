@@ -42,9 +42,9 @@ pub(crate) fn listen(stopper: Stopper, leave: fn(u8) -> !, hangup: Hangup) -> Re
             name = next(&mut terminate, &mut interrupt) => name,
             () = gone(&mut hung_up, hangup, terminal) => "SIGHUP",
         };
-        // before the first word about it
-        stopper.stop();
+        // told first, as the process may end at once; the log holds nobody up, whatever becomes of it
         tracing::info!("{name}: stopping; what is in flight is finished, a second signal leaves at once");
+        stopper.stop();
         // `timeout` and some supervisors signal the process and its group in one breath: that is one wish, not two
         tokio::time::sleep(ONE_BREATH).await;
         while let Some(Some(_)) = terminate.recv().now_or_never().or_else(|| interrupt.recv().now_or_never()) {}
