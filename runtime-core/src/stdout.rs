@@ -53,7 +53,7 @@ impl Owed {
         let mut done = 0;
         while done < lines.len() {
             let piece = piece(&lines[done..]);
-            let (written, result) = put(out, &piece[..]);
+            let (written, result) = put(out, piece);
             if let Err(error) = result {
                 done += written;
                 let begun = written > 0 && piece[written - 1] != b'\n';
