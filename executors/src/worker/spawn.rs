@@ -260,7 +260,7 @@ impl Process {
         &self.root.id
     }
 
-    /// For [`kill_tree`](super::reap::kill_tree), which blocks, on another thread.
+    /// For [`kill_tree`], which blocks, on another thread.
     #[must_use]
     pub fn root(&self) -> &Root {
         &self.root
