@@ -145,8 +145,9 @@ impl Backoff {
         self.episode.take_if(over);
         let episode = self.episode.get_or_insert_with(|| Episode::new(now));
         if let Some(ended) = episode.ended.take() {
+            let was_outage = episode.in_a_row > 1;
             episode.relapse(now, now - ended);
-            if now - ended < LONGEST {
+            if !was_outage && now - ended < LONGEST {
                 // it has hardly worked
                 self.waits = self.waits.max(episode.tries);
             }
@@ -279,6 +280,7 @@ mod tests {
         let mut backoff = Backoff::new("vm", "source");
         for _ in 0..20 {
             assert!(said(&mut backoff, AWAY).is_some());
+            assert_eq!(backoff.waits, 0, "it is tried soon again, as the first time");
             assert!(said(&mut backoff, AWAY).is_none());
             assert!(backoff.over().is_some());
             advance(Duration::from_millis(100)).await;
